@@ -1,0 +1,417 @@
+// Package dial makes the connections of this module: one guarded way from a
+// host and a port to an open, optionally encrypted, connection.
+//
+// It looks up the addresses of the host, asks the guard about each one, and
+// races what is left as RFC 8305 ("Happy Eyeballs") says. A name that changes
+// its answer between check and connection gains nothing: the address that was
+// checked is the address that is dialled, and the socket checks it again.
+package dial
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"mxdiscover/internal/guard"
+)
+
+const (
+	// resolutionDelay is how long IPv4 waits for the answer about IPv6
+	// (RFC 8305, 3).
+	resolutionDelay = 50 * time.Millisecond
+
+	// attemptDelay is the time between the starts of two attempts
+	// (RFC 8305, 5: 250 ms recommended).
+	attemptDelay = 250 * time.Millisecond
+
+	// handshakeDelay replaces attemptDelay once an attempt has its TCP
+	// connection: a handshake needs more round trips, and a second one begun
+	// meanwhile would cost the server for nothing.
+	handshakeDelay = 2 * time.Second
+)
+
+// A LookupFunc gives the addresses of host in one family. No address and no
+// error means that there is none; an error, that nobody knows.
+type LookupFunc func(ctx context.Context, host string, v6 bool) ([]netip.Addr, error)
+
+// Dialer dials hosts. Lookup must be set unless only IP addresses are dialled.
+type Dialer struct {
+	Lookup LookupFunc
+	Guard  guard.Guard
+
+	// DialContext opens a connection to an address that the guard has passed.
+	// If nil, a net.Dialer whose socket is checked once more.
+	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
+
+	// ConnectTo says where to go instead of host and port. What it names is
+	// the operator's own word and not asked of the guard. If nil, or if ok is
+	// false, host and port themselves.
+	ConnectTo func(host string, port uint16) (toHost string, toPort uint16, ok bool)
+}
+
+// Kind tells why a host could not be reached.
+type Kind string
+
+// The kinds of failure, in the words of the command's error codes.
+const (
+	NoAddress     Kind = "no_address"     // the name has no address
+	LookupFailed  Kind = "dns_error"      // nobody could say whether it has one
+	Denied        Kind = "address_denied" // it has some, and none may be dialled
+	ConnectFailed Kind = "connect_failed" // TCP
+	TLSFailed     Kind = "tls_failed"     // the handshake, or the certificate
+	TimedOut      Kind = "timeout"        // the deadline came first
+	Canceled      Kind = "canceled"       // the caller gave up
+)
+
+// An Attempt is one address that was tried or refused.
+type Attempt struct {
+	Addr netip.AddrPort
+	Kind Kind
+	Err  error
+}
+
+// Error is the failure to reach a host: every address that was tried, and why
+// it was not good enough.
+type Error struct {
+	Host     string
+	Port     uint16
+	Kind     Kind      // of the first attempt that got furthest
+	Attempts []Attempt // in the order of their ends
+	Err      error     // the cause that decided Kind
+}
+
+func (e *Error) Error() string {
+	where := net.JoinHostPort(e.Host, strconv.Itoa(int(e.Port)))
+	switch e.Kind {
+	case NoAddress:
+		return fmt.Sprintf("%s has no address (no A and no AAAA record)", e.Host)
+	case LookupFailed:
+		return fmt.Sprintf("the addresses of %s could not be looked up: %v", e.Host, e.Err)
+	case Denied:
+		return fmt.Sprintf("%s: %v", where, e.Err)
+	}
+	if len(e.Attempts) > 0 {
+		return fmt.Sprintf("%s (%s): %v", where, e.Attempts[0].Addr, e.Err)
+	}
+	return fmt.Sprintf("%s: %v", where, e.Err)
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// A Conn is an open connection and the address that it leads to. Name is what
+// the caller asked for.
+type Conn struct {
+	net.Conn
+	Addr netip.AddrPort
+}
+
+// A Handshake turns a TCP connection into what the caller wants. It must obey
+// ctx and must not close conn.
+type Handshake func(ctx context.Context, conn net.Conn) (net.Conn, error)
+
+// Dial connects to host and port and runs handshake, if there is one, on the
+// connection; an address whose handshake fails counts as failed and the next
+// one is tried. The error is an *Error.
+func (d *Dialer) Dial(ctx context.Context, host string, port uint16, handshake Handshake) (*Conn, error) {
+	plan := d.plan(host, port)
+	r := race{d: d, plan: plan, handshake: handshake, asked: Error{Host: host, Port: port}}
+	return r.run(ctx)
+}
+
+// Addresses says what Dial would try for host and port, in the order of the
+// families' answers (IPv6 first), and what it refuses. The error is an *Error
+// of kind NoAddress, LookupFailed, Denied, TimedOut or Canceled.
+func (d *Dialer) Addresses(ctx context.Context, host string, port uint16) (usable []netip.AddrPort, refused []Attempt, err error) {
+	plan := d.plan(host, port)
+	fail := Error{Host: host, Port: port}
+	answers := plan.lookup(ctx)
+	var lookupErr error
+	var found [2][]netip.Addr
+	for range 2 {
+		select {
+		case a := <-answers:
+			found[a.family], lookupErr = a.addrs, errors.Join(lookupErr, a.err)
+		case <-ctx.Done():
+			return nil, nil, fail.end(ctx.Err())
+		}
+	}
+	for _, addr := range interleave(found[v6], found[v4]) {
+		to := netip.AddrPortFrom(addr, plan.port)
+		if err := plan.check(addr); err != nil {
+			refused = append(refused, Attempt{Addr: to, Kind: Denied, Err: err})
+			continue
+		}
+		usable = append(usable, to)
+	}
+	if len(usable) > 0 {
+		return usable, refused, nil
+	}
+	fail.Attempts = refused
+	return nil, refused, fail.none(lookupErr)
+}
+
+// plan is where a host and port lead once ConnectTo has spoken.
+type plan struct {
+	host  string
+	port  uint16
+	free  bool // the operator's own word: not asked of the guard
+	guard guard.Guard
+	look  LookupFunc
+}
+
+func (d *Dialer) plan(host string, port uint16) plan {
+	p := plan{host: host, port: port, guard: d.Guard, look: d.Lookup}
+	if d.ConnectTo != nil {
+		if h, to, ok := d.ConnectTo(host, port); ok {
+			// The same host at another port is still the host that a stranger
+			// named.
+			p.host, p.port, p.free = h, to, h != host
+		}
+	}
+	return p
+}
+
+func (p plan) check(addr netip.Addr) error {
+	if p.free {
+		return nil
+	}
+	return p.guard.Check(addr)
+}
+
+const (
+	v6 = 0
+	v4 = 1
+)
+
+type answer struct {
+	family int
+	addrs  []netip.Addr
+	err    error
+}
+
+// lookup asks for both families at once. The channel has room for both
+// answers, so that nobody needs to wait for the second.
+func (p plan) lookup(ctx context.Context) <-chan answer {
+	answers := make(chan answer, 2)
+	if addr, err := netip.ParseAddr(strings.Trim(p.host, "[]")); err == nil {
+		family := v6
+		if addr.Unmap().Is4() {
+			family = v4
+		}
+		answers <- answer{family: family, addrs: []netip.Addr{addr.Unmap()}}
+		answers <- answer{family: 1 - family}
+		return answers
+	}
+	for family := range 2 {
+		go func() {
+			addrs, err := p.look(ctx, p.host, family == v6)
+			answers <- answer{family: family, addrs: addrs, err: err}
+		}()
+	}
+	return answers
+}
+
+// interleave mixes the families, IPv6 first (RFC 8305, 4).
+func interleave(six, four []netip.Addr) []netip.Addr {
+	mixed := make([]netip.Addr, 0, len(six)+len(four))
+	for i := range max(len(six), len(four)) {
+		if i < len(six) {
+			mixed = append(mixed, six[i])
+		}
+		if i < len(four) {
+			mixed = append(mixed, four[i])
+		}
+	}
+	return mixed
+}
+
+// race is one run of RFC 8305.
+type race struct {
+	d         *Dialer
+	plan      plan
+	handshake Handshake
+	asked     Error
+
+	waiting [2][]netip.Addr // looked up, not tried yet
+	last    int             // the family tried last
+}
+
+type outcome struct {
+	conn *Conn
+	Attempt
+}
+
+func (r *race) run(ctx context.Context) (*Conn, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+
+	var (
+		answers   = r.plan.lookup(ctx)
+		unheard   = 2 // families that have not answered
+		outcomes  = make(chan outcome)
+		connected = make(chan struct{})
+		running   int
+		due       bool // the time for one more attempt has come
+		lookupErr error
+	)
+	next := time.NewTimer(0) // when the next attempt may begin
+	<-next.C
+	defer next.Stop()
+
+	start := func(addr netip.Addr) {
+		due, running = false, running+1
+		next.Reset(attemptDelay)
+		to := netip.AddrPortFrom(addr, r.plan.port)
+		go func() {
+			out := r.attempt(ctx, to, connected)
+			select {
+			case outcomes <- out:
+			case <-ctx.Done(): // somebody else has won
+				if out.conn != nil {
+					out.conn.Close()
+				}
+			}
+		}()
+	}
+	r.last = v4 // so that IPv6 is first
+
+	for {
+		if running == 0 && unheard == 0 && r.exhausted() {
+			return nil, r.asked.none(lookupErr)
+		}
+		select {
+		case a := <-answers:
+			unheard--
+			lookupErr = errors.Join(lookupErr, a.err)
+			for _, addr := range a.addrs {
+				if err := r.plan.check(addr); err != nil {
+					r.asked.Attempts = append(r.asked.Attempts, Attempt{Addr: netip.AddrPortFrom(addr, r.plan.port), Kind: Denied, Err: err})
+					continue
+				}
+				r.waiting[a.family] = append(r.waiting[a.family], addr)
+			}
+			switch {
+			case r.exhausted():
+			case due, running == 0 && (a.family == v6 || unheard == 0):
+				start(r.pop())
+			case running == 0: // IPv4 has answered first (RFC 8305, 3)
+				next.Reset(resolutionDelay)
+			}
+		case <-next.C:
+			if due = true; !r.exhausted() {
+				start(r.pop())
+			}
+		case <-connected:
+			due = false
+			next.Reset(handshakeDelay)
+		case out := <-outcomes:
+			running--
+			if out.conn != nil {
+				return out.conn, nil
+			}
+			r.asked.Attempts = append(r.asked.Attempts, out.Attempt)
+			if !r.exhausted() {
+				start(r.pop())
+			}
+		case <-ctx.Done():
+			return nil, r.asked.end(ctx.Err())
+		}
+	}
+}
+
+func (r *race) exhausted() bool { return len(r.waiting[v6]) == 0 && len(r.waiting[v4]) == 0 }
+
+// pop takes the next address, the families in turn (RFC 8305, 4).
+func (r *race) pop() netip.Addr {
+	family := 1 - r.last
+	if len(r.waiting[family]) == 0 {
+		family = r.last
+	}
+	addr := r.waiting[family][0]
+	r.waiting[family], r.last = r.waiting[family][1:], family
+	return addr
+}
+
+func (r *race) attempt(ctx context.Context, to netip.AddrPort, connected chan<- struct{}) outcome {
+	failed := func(kind Kind, err error) outcome {
+		return outcome{Attempt: Attempt{Addr: to, Kind: kind, Err: err}}
+	}
+	open := r.d.DialContext
+	if open == nil {
+		dialer := net.Dialer{}
+		if !r.plan.free {
+			dialer.ControlContext = r.plan.guard.Control
+		}
+		open = dialer.DialContext
+	}
+	conn, err := open(ctx, "tcp", to.String())
+	if err != nil {
+		return failed(ConnectFailed, plain(err))
+	}
+	if r.handshake == nil {
+		return outcome{conn: &Conn{Conn: conn, Addr: to}}
+	}
+	select {
+	case connected <- struct{}{}:
+	case <-ctx.Done():
+		conn.Close()
+		return failed(ConnectFailed, ctx.Err())
+	}
+	done, err := r.handshake(ctx, conn)
+	if err != nil {
+		conn.Close()
+		return failed(TLSFailed, err)
+	}
+	return outcome{conn: &Conn{Conn: done, Addr: to}}
+}
+
+// plain takes the address out of a dial error: the Error names it already.
+func plain(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "dial" {
+		return op.Err
+	}
+	return err
+}
+
+// none is the error of a race without a winner and without a loser left.
+func (e *Error) none(lookupErr error) *Error {
+	failed := slices.IndexFunc(e.Attempts, func(a Attempt) bool { return a.Kind != Denied })
+	switch {
+	case failed >= 0:
+		// The first error that is about a connection says most: later
+		// addresses of the same host often fail for lack of a route.
+		for _, a := range e.Attempts {
+			if a.Kind == TLSFailed {
+				e.Kind, e.Err = a.Kind, a.Err
+				return e
+			}
+		}
+		e.Kind, e.Err = e.Attempts[failed].Kind, e.Attempts[failed].Err
+	case len(e.Attempts) > 0:
+		// Addresses exist and may not be dialled: that is no DNS error.
+		e.Kind, e.Err = Denied, e.Attempts[0].Err
+	case lookupErr != nil:
+		e.Kind, e.Err = LookupFailed, lookupErr
+	default:
+		e.Kind, e.Err = NoAddress, errNoAddress
+	}
+	return e
+}
+
+// end is the error of a race that its context ended.
+func (e *Error) end(err error) *Error {
+	e.Kind, e.Err = TimedOut, err
+	if errors.Is(err, context.Canceled) {
+		e.Kind = Canceled
+	}
+	return e
+}
+
+var errNoAddress = errors.New("no address")
