@@ -1,0 +1,456 @@
+package wellknown
+
+import (
+	"bufio"
+	"compress/flate"
+	"compress/gzip"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"mxdiscover/internal/dial"
+	"mxdiscover/internal/printable"
+	"mxdiscover/internal/servername"
+)
+
+const (
+	// DefaultTimeout bounds one fetch from the first look-up to the last byte,
+	// redirects included. The specification gives no number; Synapse uses 60 s
+	// a step, which leaves callers waiting for minutes.
+	DefaultTimeout = 10 * time.Second
+
+	// MaxRedirects is how many redirects one fetch follows. The specification
+	// wants loops avoided and gives no number; ten is what browsers' libraries
+	// and net/http use.
+	MaxRedirects = 10
+
+	// maxHeader bounds the header of one response, as net/http's server does
+	// for requests (1 MiB there; no document of ours needs a tenth of it).
+	maxHeader = 64 << 10
+
+	// maxLocation bounds a redirect's target: RFC 9110, 4.1 wants 8000 bytes
+	// supported.
+	maxLocation = 8000
+
+	// ServerPath is where a server name is delegated (Server-Server API,
+	// GET /.well-known/matrix/server; RFC 8615).
+	ServerPath = "/.well-known/matrix/server"
+)
+
+// A Code names why a fetch failed, for programs.
+type Code string
+
+// The codes of an [Error].
+const (
+	NotFound         Code = "not_found"         // status 404
+	HTTPStatus       Code = "http_status"       // any other status but 200
+	EmptyBody        Code = "empty_body"        // nothing but white space
+	NotJSON          Code = "not_json"          // not one strict JSON document in UTF-8
+	NotObject        Code = "not_object"        // JSON, but no object
+	TooLarge         Code = "too_large"         // more than MaxBody bytes, or an oversized header
+	RedirectInvalid  Code = "redirect_invalid"  // no usable Location
+	RedirectInsecure Code = "redirect_insecure" // to another scheme than https
+	RedirectLoop     Code = "redirect_loop"     // a URL twice, or too many hops
+	NoAddress        Code = "no_address"        // the host has no A and no AAAA record
+	DNSError         Code = "dns_error"         // nobody could say whether it has one
+	AddressDenied    Code = "address_denied"    // it has some, none of which may be dialled
+	ConnectFailed    Code = "connect_failed"    // refused, reset, cut off, not HTTP
+	TLSFailed        Code = "tls_failed"        // handshake or certificate
+	Timeout          Code = "timeout"           // the deadline of the fetch
+	Canceled         Code = "canceled"          // the caller gave up
+
+	// ServerMissing and ServerInvalid are about m.server itself.
+	ServerMissing Code = "server_missing"
+	ServerInvalid Code = "server_invalid"
+)
+
+// Error is a fetch that brought no usable document: what was asked, and what
+// came back. Its text is one line without control characters.
+type Error struct {
+	Code   Code
+	URL    string // the hop that failed
+	Status int    // of that hop, 0 if there was no response
+	Detail string // what came back, in words
+	Err    error  // the cause, if there is one
+}
+
+func (e *Error) Error() string { return "GET " + e.URL + ": " + e.Detail }
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Temporary reports whether the same request may well succeed soon: network,
+// DNS and TLS failures, deadlines, statuses 5xx, 408 and 429, and redirects
+// that go round in circles. What is not temporary was said by the server and
+// counts as its answer.
+func (e *Error) Temporary() bool {
+	switch e.Code {
+	case NoAddress, DNSError, ConnectFailed, TLSFailed, Timeout, Canceled, RedirectLoop:
+		return true
+	case HTTPStatus:
+		return e.Status >= 500 || e.Status == http.StatusRequestTimeout || e.Status == http.StatusTooManyRequests
+	}
+	return false
+}
+
+// Absent reports whether the server said that there is no document: 404, 410.
+func (e *Error) Absent() bool {
+	return e.Code == NotFound || e.Code == HTTPStatus && e.Status == http.StatusGone
+}
+
+// A Hop is one request of a fetch. The last one is the request for the
+// document itself, those before it were redirected.
+type Hop struct {
+	URL      string
+	Addr     netip.AddrPort // connected to; zero if there was no connection
+	TLS      string         // version and certificate, in words
+	Status   int            // 0 if there was no response
+	Location string         // where it redirected to, as given, quoted if need be
+	Duration time.Duration
+	Err      *Error // set in the last hop of a failed fetch
+}
+
+// Reply is what a fetch brought.
+type Reply struct {
+	Hops     []Hop       // the way, at least one
+	Status   int         // of the last hop, 0 if there was no response
+	Header   http.Header // of the last hop; nil if there was no response
+	Body     []byte      // decoded, at most MaxBody bytes; only if Status is 200
+	At       time.Time   // when the last response's header had come, or the fetch failed
+	Duration time.Duration
+}
+
+// A Fetcher fetches documents over https from hosts that nobody vouches for.
+// The zero Fetcher is ready to use: it takes the system's resolver and roots
+// and connects to public addresses only. Its fields must not change after the
+// first use. It may be used by many goroutines at once and keeps no
+// connections.
+type Fetcher struct {
+	// DialTLS connects to host and port and verifies the certificate with
+	// config. If nil, public addresses of the host by the system's resolver.
+	// Its errors decide the [Code] if they wrap those of this module.
+	DialTLS func(ctx context.Context, host string, port uint16, config *tls.Config) (net.Conn, netip.AddrPort, error)
+
+	// RootCAs are whom certificates must be signed by. If nil, the system's.
+	RootCAs *x509.CertPool
+
+	// Timeout bounds one fetch in all. If zero, DefaultTimeout.
+	Timeout time.Duration
+
+	// UserAgent goes into every request. If empty, "mxdiscover".
+	UserAgent string
+}
+
+// Server fetches and parses https://host/.well-known/matrix/server. It returns
+// the value of m.server, a valid server name, or an *[Error]; and in both
+// cases the reply, so far as there was one.
+//
+// Server-Server API, "Resolving server names", step 3.
+func (f *Fetcher) Server(ctx context.Context, host string) (server string, reply *Reply, err error) {
+	reply, err = f.Get(ctx, "https://"+host+ServerPath)
+	if err != nil {
+		return "", reply, err
+	}
+	server, err = ParseServer(reply.Body)
+	if err != nil {
+		e := bodyError(err)
+		hop := &reply.Hops[len(reply.Hops)-1]
+		e.URL, e.Status, hop.Err = hop.URL, reply.Status, e
+		return "", reply, e
+	}
+	return server, reply, nil
+}
+
+// bodyError turns the parser's complaint into a fetch's.
+func bodyError(err error) *Error {
+	e := &Error{Code: NotJSON, Detail: err.Error(), Err: err}
+	var p *ParseError
+	if !errors.As(err, &p) {
+		return e
+	}
+	switch p.Kind {
+	case KindEmptyBody:
+		e.Code = EmptyBody
+	case KindTooLarge:
+		e.Code = TooLarge
+	case KindNotObject:
+		e.Code = NotObject
+	case KindMissing:
+		e.Code = ServerMissing
+	case KindNotString, KindBadServerName:
+		e.Code = ServerInvalid
+	}
+	return e
+}
+
+// Get fetches the document at rawURL, which must be https. The error is an
+// *[Error]; the reply is never nil and holds the way so far.
+func (f *Fetcher) Get(ctx context.Context, rawURL string) (*Reply, error) {
+	timeout := f.Timeout
+	if timeout == 0 {
+		timeout = DefaultTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+
+	begun := time.Now()
+	reply := new(Reply)
+	next := &url.URL{}
+	seen := make(map[string]bool)
+	for {
+		hop := Hop{URL: printable.Line(rawURL)}
+		since := time.Now()
+		from := next
+		var failed *Error
+		next, failed = target(from, rawURL)
+		if failed == nil {
+			hop.URL = next.String()
+			switch {
+			case seen[hop.URL]:
+				failed = &Error{Code: RedirectLoop, Detail: "redirected to the same address again"}
+			case len(reply.Hops) > MaxRedirects:
+				failed = &Error{Code: RedirectLoop, Detail: fmt.Sprintf("more than %d redirects", MaxRedirects)}
+			default:
+				seen[hop.URL] = true
+				failed = f.hop(ctx, next, &hop, reply)
+			}
+		}
+		reply.Duration, hop.Duration = time.Since(begun), time.Since(since)
+		if failed != nil {
+			failed.URL, failed.Status, hop.Err = hop.URL, hop.Status, failed
+			reply.Hops = append(reply.Hops, hop)
+			if reply.At.IsZero() || hop.Status == 0 {
+				reply.At, reply.Status, reply.Header = time.Now(), 0, nil
+			}
+			return reply, failed
+		}
+		reply.Hops = append(reply.Hops, hop)
+		if hop.Location == "" {
+			return reply, nil
+		}
+		rawURL = reply.Header.Get("Location")
+	}
+}
+
+// target is the URL of the next hop: location as seen from the page that named
+// it (RFC 3986, 5).
+func target(from *url.URL, location string) (*url.URL, *Error) {
+	if len(location) > maxLocation {
+		return nil, &Error{Code: RedirectInvalid, Detail: fmt.Sprintf("Location is longer than %d bytes", maxLocation)}
+	}
+	u, err := from.Parse(location)
+	if err != nil {
+		return nil, &Error{Code: RedirectInvalid, Detail: "Location " + printable.Line(location) + " is not a URL"}
+	}
+	// Step 3 is authenticated by the certificate of each hop and by nothing
+	// else: a hop without one would let anybody on the way answer.
+	if u.Scheme != "https" {
+		return nil, &Error{Code: RedirectInsecure, Detail: "redirected to " + printable.Line(location) + ", which is not https"}
+	}
+	u.User, u.Fragment, u.RawFragment = nil, "", ""
+	name, err := servername.Parse(u.Host)
+	if u.Opaque != "" || err != nil {
+		return nil, &Error{Code: RedirectInvalid, Detail: "Location " + printable.Line(location) + " names no valid host", Err: err}
+	}
+	u.Host = strings.ToLower(name.String())
+	if port, ok := name.Port(); ok && port == 443 {
+		u.Host = strings.ToLower(name.Host())
+	}
+	return u, nil
+}
+
+// hop makes one request and reads its response into reply.
+func (f *Fetcher) hop(ctx context.Context, u *url.URL, hop *Hop, reply *Reply) *Error {
+	name, err := servername.Parse(u.Host)
+	if err != nil { // target has parsed it before
+		return &Error{Code: RedirectInvalid, Detail: "no valid host", Err: err}
+	}
+	port, ok := name.Port()
+	if !ok {
+		port = 443
+	}
+	conn, addr, err := f.dialTLS(ctx, name.DNSName(), port, &tls.Config{
+		ServerName: name.DNSName(), // no SNI is sent for an IP address (RFC 6066, 3)
+		RootCAs:    f.RootCAs,
+		MinVersion: tls.VersionTLS12,
+		NextProtos: []string{"http/1.1"},
+	})
+	if err != nil {
+		return dialError(ctx, err)
+	}
+	defer conn.Close()
+	hop.Addr = addr
+	if c, ok := conn.(interface{ ConnectionState() tls.ConnectionState }); ok {
+		hop.TLS = describeTLS(c.ConnectionState())
+	}
+
+	// The connection is made and judged above; net/http speaks HTTP over it,
+	// once.
+	given := false
+	transport := &http.Transport{
+		DialTLSContext: func(context.Context, string, string) (net.Conn, error) {
+			if given {
+				return nil, net.ErrClosed
+			}
+			given = true
+			return conn, nil
+		},
+		DisableKeepAlives:      true,
+		MaxResponseHeaderBytes: maxHeader,
+	}
+	defer transport.CloseIdleConnections()
+	agent := f.UserAgent
+	if agent == "" {
+		agent = "mxdiscover"
+	}
+	req := (&http.Request{
+		Method: http.MethodGet,
+		URL:    u,
+		Host:   u.Host,
+		Header: http.Header{"User-Agent": {agent}, "Accept": {"application/json"}},
+	}).WithContext(ctx)
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		return exchangeError(ctx, err)
+	}
+	defer resp.Body.Close() // unread bytes end the connection with it
+	hop.Status = resp.StatusCode
+	reply.Status, reply.Header, reply.At = resp.StatusCode, resp.Header, time.Now()
+
+	switch resp.StatusCode {
+	case http.StatusOK:
+		reply.Body, err = readBody(resp)
+		var failed *Error
+		if errors.As(err, &failed) {
+			return failed
+		} else if err != nil {
+			return exchangeError(ctx, err)
+		}
+		return nil
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther,
+		http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		location := resp.Header.Get("Location")
+		if location == "" {
+			return &Error{Code: RedirectInvalid, Detail: describeStatus(resp.StatusCode) + " without a Location"}
+		}
+		hop.Location = printable.Line(location)
+		return nil
+	case http.StatusNotFound:
+		return &Error{Code: NotFound, Detail: describeStatus(resp.StatusCode)}
+	default:
+		return &Error{Code: HTTPStatus, Detail: describeStatus(resp.StatusCode)}
+	}
+}
+
+// readBody reads at most MaxBody bytes. More is an error, never a cut: half a
+// document may say something else than the whole.
+func readBody(resp *http.Response) ([]byte, error) {
+	tooLarge := &Error{Code: TooLarge, Detail: fmt.Sprintf("the body is larger than %d bytes", MaxBody)}
+	if resp.ContentLength > MaxBody {
+		return nil, tooLarge
+	}
+	if coding := resp.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+		return nil, &Error{Code: NotJSON, Detail: "the body has the encoding " + printable.Line(coding) + ", which was not asked for"}
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, MaxBody+1))
+	var corrupt flate.CorruptInputError
+	switch {
+	case errors.Is(err, gzip.ErrHeader), errors.Is(err, gzip.ErrChecksum), errors.As(err, &corrupt):
+		return nil, &Error{Code: NotJSON, Detail: "the body says that it is gzip, and is not", Err: err}
+	case err != nil:
+		return nil, err
+	case len(body) > MaxBody:
+		return nil, tooLarge
+	}
+	return body, nil
+}
+
+func (f *Fetcher) dialTLS(ctx context.Context, host string, port uint16, config *tls.Config) (net.Conn, netip.AddrPort, error) {
+	if f.DialTLS != nil {
+		return f.DialTLS(ctx, host, port, config)
+	}
+	d := dial.Dialer{Lookup: dial.SystemLookup}
+	return d.DialTLS(ctx, host, port, config)
+}
+
+// dialError says in words why there is no connection.
+func dialError(ctx context.Context, err error) *Error {
+	e := &Error{Code: ConnectFailed, Detail: printable.Line(err.Error()), Err: err}
+	var d *dial.Error
+	if !errors.As(err, &d) {
+		if ctx.Err() != nil {
+			return exchangeError(ctx, err)
+		}
+		return e
+	}
+	switch d.Kind {
+	case dial.NoAddress:
+		e.Code = NoAddress
+	case dial.LookupFailed:
+		e.Code = DNSError
+	case dial.Denied:
+		e.Code = AddressDenied
+	case dial.TLSFailed:
+		e.Code = TLSFailed
+	case dial.TimedOut:
+		e.Code, e.Detail = Timeout, "no connection within the time limit"
+	case dial.Canceled:
+		e.Code, e.Detail = Canceled, "given up by the caller"
+	}
+	return e
+}
+
+// exchangeError says in words why there is no response on an open connection.
+func exchangeError(ctx context.Context, err error) *Error {
+	e := &Error{Code: ConnectFailed, Err: err}
+	var netErr net.Error
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		e.Code, e.Detail = Canceled, "given up by the caller"
+	case ctx.Err() != nil, errors.As(err, &netErr) && netErr.Timeout():
+		e.Code, e.Detail = Timeout, "no complete answer within the time limit"
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+		e.Detail = "the connection was closed before the answer was complete"
+	case errors.Is(err, bufio.ErrTooLong), strings.Contains(err.Error(), "exceeded"):
+		e.Code, e.Detail = TooLarge, fmt.Sprintf("the header is larger than %d bytes", maxHeader)
+	default:
+		e.Detail = printable.Line(err.Error())
+	}
+	return e
+}
+
+// describeStatus gives a status with the words of the registry, not those of
+// the server.
+func describeStatus(status int) string {
+	return strings.TrimSpace("status " + strconv.Itoa(status) + " " + http.StatusText(status))
+}
+
+// describeTLS says what was proved.
+func describeTLS(state tls.ConnectionState) string {
+	if len(state.PeerCertificates) == 0 {
+		return tls.VersionName(state.Version)
+	}
+	cert := state.PeerCertificates[0]
+	return fmt.Sprintf("%s, certificate by %s until %s", tls.VersionName(state.Version),
+		printable.Line(issuer(cert)), cert.NotAfter.UTC().Format(time.DateOnly))
+}
+
+func issuer(cert *x509.Certificate) string {
+	switch {
+	case len(cert.Issuer.Organization) > 0 && cert.Issuer.CommonName != "":
+		return cert.Issuer.Organization[0] + " " + cert.Issuer.CommonName
+	case cert.Issuer.CommonName != "":
+		return cert.Issuer.CommonName
+	default:
+		return "an unnamed issuer"
+	}
+}
