@@ -71,8 +71,7 @@ type Cache[K comparable, V any] struct {
 	MaxLoads int
 
 	once     sync.Once
-	timeout  time.Duration // Timeout, MaxStale and MaxLoads as they count
-	maxStale time.Duration
+	timeout  time.Duration // Timeout and MaxLoads as they count
 	maxLoads int
 	base     time.Time // what offsets count from; time.Since of it is cheaper than time.Now
 
@@ -100,7 +99,6 @@ func (c *Cache[K, V]) setup() {
 	if c.timeout <= 0 {
 		c.timeout = DefaultTimeout
 	}
-	c.maxStale = max(c.MaxStale, 0)
 	c.maxLoads = orDefault(c.MaxLoads, DefaultMaxLoads)
 	c.base = time.Now()
 	c.entries, _ = simplelru.NewLRU[K, *Entry[V]](orDefault(c.Size, DefaultSize), nil) // fails only for a size below 1
@@ -147,6 +145,18 @@ func (c *Cache[K, V]) Refresh(ctx context.Context, key K) (*Entry[V], error) {
 		return nil, err
 	}
 	return c.wait(ctx, f)
+}
+
+// Prefetch begins a load for key in the background unless a fresh entry is held or a load is under way. It is for a caller
+// who may need the answer soon and has something else to wait for; it does nothing if all slots are taken.
+func (c *Cache[K, V]) Prefetch(key K) {
+	c.once.Do(c.setup)
+	now := time.Since(c.base)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e, ok := c.entries.Peek(key); !ok || now >= e.until {
+		c.refreshAhead(key)
+	}
 }
 
 // Peek returns the entry for key as it is held, without a load and without counting as a use. It may have expired:

@@ -229,6 +229,7 @@ func TestEndedContext(t *testing.T) {
 		assert.ErrorIs(t, err, context.Canceled)
 		_, err = c.Refresh(ended, "k")
 		assert.ErrorIs(t, err, context.Canceled)
+		synctest.Wait()
 		assert.Zero(t, s.loads(), "began a load for nobody")
 
 		miss(t, c, "k", "v")
@@ -240,6 +241,7 @@ func TestEndedContext(t *testing.T) {
 		sleep(time.Hour)
 		_, _, err = c.Get(ended, "k")
 		assert.ErrorIs(t, err, context.Canceled)
+		synctest.Wait()
 		assert.Equal(t, 1, s.loads())
 	})
 }
@@ -934,6 +936,35 @@ func TestForgetWhileQueued(t *testing.T) {
 		assert.Equal(t, []string{"first", "k"}, s.asked)
 		hit(t, c, "k", "v")
 	})
+}
+
+// Once begun, a load that had to wait for its slot is like any other.
+func TestQueuedLoadBegins(t *testing.T) {
+	for _, forget := range []bool{false, true} {
+		t.Run(fmt.Sprint("forget ", forget), func(t *testing.T) {
+			scene(t, func(t *testing.T) {
+				c, s := slots(1)
+				var wg sync.WaitGroup
+				wg.Go(func() { miss(t, c, "first", "v") })
+				synctest.Wait()
+				wg.Go(func() {
+					ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+					defer cancel()
+					_, _, err := c.Get(ctx, "k")
+					assert.ErrorIs(t, err, context.DeadlineExceeded)
+				})
+				sleep(1200 * time.Millisecond)
+				if forget {
+					c.Forget("k")
+				}
+				wg.Wait()
+				c.Wait()
+				assert.Equal(t, []string{"first", "k"}, s.asked)
+				_, ok := c.Peek("k")
+				assert.Equal(t, !forget, ok)
+			})
+		})
+	}
 }
 
 // A forgotten load still holds its slot: the bound is on what the source is asked, not on what is wanted.

@@ -117,7 +117,7 @@ func (c *Cache[K, V]) end(f *flight[K, V], loaded Loaded[V], failure *PanicError
 	} else {
 		// f.old and not what is held now: there is one flight for a key and Forget detaches it, so the two differ
 		// only if the entry has been evicted, and that must not change how the load ends.
-		f.entry = next(f.old, loaded, at, at.Sub(c.base), c.maxStale)
+		f.entry = next(f.old, loaded, at, at.Sub(c.base), c.MaxStale)
 		if f.detached {
 			f.entry.replaced.Store(true)
 		} else {

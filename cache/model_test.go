@@ -253,6 +253,8 @@ func TestModel(t *testing.T) {
 								if !held.refresh.IsZero() && !now.Before(held.refresh) {
 									m.fly(key, now, world)
 								}
+								synctest.Wait() // a refresh may end at once
+								m.settle(now)
 								same(t, held, e)
 								seen = append(seen, given{held, e})
 								hits.Add(1)
