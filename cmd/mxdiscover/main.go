@@ -1,0 +1,118 @@
+// Command mxdiscover finds the server behind a Matrix name and says why.
+//
+// Run "mxdiscover --help" for its verbs and flags.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"mxdiscover/internal/world"
+)
+
+// Exit statuses.
+const (
+	statusGood  = 0 // every name succeeded
+	statusBad   = 1 // at least one did not
+	statusUsage = 2 // wrong usage
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// A second signal ends the program at once.
+	context.AfterFunc(ctx, stop)
+	a := app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, net: world.Loopback{}}
+	_, plain := os.LookupEnv("NO_COLOR") // no-color.org: by its presence
+	a.colorOut = !plain && term.IsTerminal(int(os.Stdout.Fd()))
+	a.colorErr = !plain && term.IsTerminal(int(os.Stderr.Fd()))
+	os.Exit(a.run(ctx, os.Args[1:]))
+}
+
+// app is one run of the command.
+type app struct {
+	stdin              io.Reader
+	stdout, stderr     io.Writer
+	colorOut, colorErr bool
+	net                world.Net // where a world is served
+}
+
+// errFailed says that a name failed, and that the user has been told.
+var errFailed = errors.New("failed")
+
+// usageError is a mistake in the arguments.
+type usageError struct{ error }
+
+func usagef(format string, args ...any) error {
+	return usageError{fmt.Errorf(format, args...)}
+}
+
+func (a *app) run(ctx context.Context, args []string) int {
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	cmd, err := root.ExecuteContextC(ctx)
+	var usage usageError
+	switch {
+	case err == nil:
+		return statusGood
+	case errors.Is(err, errFailed):
+		return statusBad
+	case errors.As(err, &usage):
+		a.complain(usage.Error(), "see "+cmd.CommandPath()+" --help")
+		return statusUsage
+	default:
+		a.complain(err.Error(), "")
+		return statusBad
+	}
+}
+
+func (a *app) root() *cobra.Command {
+	var s settings
+	root := a.resolveCommand(&s)
+	root.Use = "mxdiscover NAME..."
+	root.Short = "Find the server behind a Matrix name, and say why"
+	root.Long = `mxdiscover finds the server behind a Matrix name: where to connect, which Host
+header to send, and which name the certificate must prove. It follows the
+Matrix specification (Server-Server API, "Resolving server names") and shows
+what it asked and what came back.
+
+Without a verb, the names are resolved: "mxdiscover NAME" is short for
+"mxdiscover resolve NAME".`
+	root.Version = version()
+	root.SetVersionTemplate("mxdiscover {{.Version}}\n")
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+
+	resolve := a.resolveCommand(&s)
+	root.AddCommand(resolve, a.worldCommand())
+	return root
+}
+
+// version is that of the module, or of the commit it was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	v := info.Main.Version
+	if v == "" || v == "(devel)" {
+		v = "devel"
+		for _, setting := range info.Settings {
+			if setting.Key == "vcs.revision" && len(setting.Value) >= 12 {
+				v += " " + setting.Value[:12]
+			}
+		}
+	}
+	return v + " " + info.GoVersion
+}

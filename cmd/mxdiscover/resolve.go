@@ -1,0 +1,192 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"mxdiscover/resolver"
+)
+
+// maxWorkers bounds -j: every name under way holds a few sockets, and the
+// usual limit is 1024 open files.
+const maxWorkers = 256
+
+// maxLine bounds a line of --file. The longest server name has 261
+// characters; what is longer is no name, and is told so.
+const maxLine = 4096
+
+func (a *app) resolveCommand(s *settings) *cobra.Command {
+	var (
+		file    string
+		workers int
+	)
+	cmd := &cobra.Command{
+		Use:   "resolve NAME...",
+		Short: "Say where a federation request goes (the default verb)",
+		Long: `resolve follows the rules of the Matrix specification and prints, for each
+name, the targets with their addresses, the Host header, the name that the
+certificate must prove, the rule that decided, and until when the answer
+holds. It connects to the well-known host alone, not to the targets.
+
+Exit status: 0 every name succeeded, 1 at least one did not, 2 wrong usage.`,
+		Example: `  mxdiscover matrix.org
+  mxdiscover -v matrix.org                     # with the evidence
+  mxdiscover --json --file names.txt -j 16     # many names, one line each
+  mxdiscover --world testdata/worlds/tour.txtar port.tour.example`,
+		Args:          cobra.ArbitraryArgs,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 && file == "" {
+				return usagef("no name given")
+			}
+			if workers < 1 || workers > maxWorkers {
+				return usagef("-j %d: must be from 1 to %d", workers, maxWorkers)
+			}
+			names := slices.Values(args)
+			var failed error
+			if file != "" {
+				in, err := a.open(file)
+				if err != nil {
+					return err
+				}
+				defer in.Close()
+				names = chain(names, lines(in, &failed))
+			}
+			r, stop, err := s.resolver(a.net)
+			if err != nil {
+				return err
+			}
+			defer stop()
+			ok := a.resolve(cmd.Context(), s, r, names, workers)
+			switch {
+			case failed != nil:
+				return fmt.Errorf("--file %s: %w", file, failed)
+			case !ok:
+				return errFailed
+			}
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	s.add(f)
+	f.StringVar(&file, "file", "", "take names from this `FILE`, one a line, or from standard\ninput if it is -; empty lines and lines after # are skipped")
+	f.IntVarP(&workers, "jobs", "j", 8, "resolve this `NUMBER` of names at once")
+	return cmd
+}
+
+func (a *app) open(file string) (io.ReadCloser, error) {
+	if file == "-" {
+		return io.NopCloser(a.stdin), nil
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, usagef("--file: %v", err)
+	}
+	return f, nil
+}
+
+// lines gives the names in r. If reading fails, failed is set at the end.
+func lines(r io.Reader, failed *error) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		scanner := bufio.NewScanner(r)
+		scanner.Buffer(nil, maxLine)
+		for scanner.Scan() {
+			name := strings.TrimSpace(scanner.Text())
+			if name == "" || name[0] == '#' {
+				continue
+			}
+			if !yield(name) {
+				return
+			}
+		}
+		*failed = scanner.Err()
+		if errors.Is(*failed, bufio.ErrTooLong) {
+			*failed = fmt.Errorf("a line has more than %d characters; stopped there", maxLine)
+		}
+	}
+}
+
+func chain(seqs ...iter.Seq[string]) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, seq := range seqs {
+			for s := range seq {
+				if !yield(s) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// resolve prints the answers in the order of the names, as they come. At most
+// workers names are under way, and no more answers wait to be printed.
+func (a *app) resolve(ctx context.Context, s *settings, r *resolver.Resolver, names iter.Seq[string], workers int) (ok bool) {
+	var (
+		pending = make(chan chan *resolver.Report, workers-1)
+		group   errgroup.Group
+	)
+	ok = true
+	group.Go(func() error {
+		for answer := range pending {
+			report := <-answer
+			if report.Err != nil {
+				ok = false
+			}
+			a.print(s, report)
+		}
+		return nil
+	})
+	for name := range names {
+		if ctx.Err() != nil {
+			ok = false
+			break
+		}
+		answer := make(chan *resolver.Report, 1)
+		pending <- answer // waits while workers names are under way
+		group.Go(func() error {
+			ctx, cancel := s.deadline(ctx)
+			defer cancel()
+			answer <- r.Explain(ctx, name)
+			return nil
+		})
+	}
+	close(pending)
+	group.Wait()
+	return ok
+}
+
+func (a *app) print(s *settings, report *resolver.Report) {
+	if s.json {
+		line, err := json.Marshal(report)
+		if err != nil { // no value of a Report can be the cause
+			a.complain(err.Error(), "")
+			return
+		}
+		fmt.Fprintf(a.stdout, "%s\n", line)
+		return
+	}
+	if s.verbose {
+		a.evidence(report)
+	}
+	if report.Err == nil {
+		a.answer(report)
+	}
+	for _, warning := range report.Warnings() {
+		a.warn(report.ServerName+": "+warning.Message, warningHint(warning, report))
+	}
+	if report.Err != nil {
+		a.complain(report.Err.Error(), errorHint(report))
+	}
+}

@@ -1,0 +1,209 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"mxdiscover/internal/world"
+	"mxdiscover/resolver"
+	"mxdiscover/srv"
+)
+
+// settings are the flags that every verb has which resolves.
+type settings struct {
+	dns       []string
+	caCert    string
+	connectTo []string
+	allowNets []string
+	timeout   time.Duration
+	rules     resolver.Rules
+	lenient   bool
+	world     string
+	json      bool
+	verbose   bool
+}
+
+func (s *settings) add(f *pflag.FlagSet) {
+	f.BoolVar(&s.json, "json", false, "print one JSON object per name and line")
+	f.BoolVarP(&s.verbose, "verbose", "v", false, "show the evidence on stderr, step by step")
+	f.StringArrayVar(&s.dns, "dns", nil, "ask this DNS server, `HOST:PORT`, instead of those of\n/etc/resolv.conf; may be repeated")
+	f.StringVar(&s.caCert, "cacert", "", "trust the certificates in this PEM `FILE` besides the\nsystem's")
+	f.StringArrayVar(&s.connectTo, "connect-to", nil, "connect to HOST2:PORT2 instead of HOST1:PORT1,\n`HOST1:PORT1:HOST2:PORT2`, as curl does; may be repeated")
+	f.StringArrayVar(&s.allowNets, "allow-net", nil, "let addresses of this private or special-purpose network,\n`CIDR`, be dialled; may be repeated")
+	f.DurationVar(&s.timeout, "timeout", 30*time.Second, "spend at most this `DURATION` on one name")
+	f.TextVar(&s.rules, "rules", resolver.Current, "follow these `RULES`: current, or draft-2019")
+	f.BoolVar(&s.lenient, "lenient-srv", false, "take an SRV look-up that fails for one that finds nothing")
+	f.StringVar(&s.world, "world", "", "act inside the federation that this `FILE` describes, on\nloopback; see mxdiscover world --help")
+	f.SortFlags = false
+}
+
+// resolver makes the Resolver that the flags ask for. stop ends the world that
+// it acts in, if there is one.
+func (s *settings) resolver(where world.Net) (r *resolver.Resolver, stop func(), err error) {
+	if s.timeout <= 0 {
+		return nil, nil, usagef("--timeout %s: must be more than nothing", s.timeout)
+	}
+	r = &resolver.Resolver{Rules: s.rules, LenientSRV: s.lenient, DNS: new(srv.Client)}
+	for _, server := range s.dns {
+		address, err := dnsServer(server)
+		if err != nil {
+			return nil, nil, err
+		}
+		r.DNS.Servers = append(r.DNS.Servers, address)
+	}
+	for _, cidr := range s.allowNets {
+		prefix, err := netip.ParsePrefix(cidr)
+		if err != nil {
+			return nil, nil, usagef("--allow-net %q is not a network such as 10.0.0.0/8", cidr)
+		}
+		r.AllowNets = append(r.AllowNets, prefix)
+	}
+	if r.ConnectTo, err = connectTo(s.connectTo); err != nil {
+		return nil, nil, err
+	}
+	if s.caCert != "" {
+		pem, err := os.ReadFile(s.caCert)
+		if err != nil {
+			return nil, nil, usagef("--cacert: %v", err)
+		}
+		// Without the system's roots only those of the file are trusted,
+		// which is what --cacert is for on a machine that has none.
+		if r.RootCAs, err = x509.SystemCertPool(); err != nil {
+			r.RootCAs = x509.NewCertPool()
+		}
+		if !r.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, nil, usagef("--cacert %s: no PEM certificate in it", s.caCert)
+		}
+	}
+	if s.world == "" {
+		return r, func() {}, nil
+	}
+	if len(s.dns) > 0 || s.caCert != "" {
+		return nil, nil, usagef("--world has its own DNS and CA: leave --dns and --cacert out")
+	}
+	return enterWorld(s.world, where, r)
+}
+
+// enterWorld starts the world of a file and makes r act inside it.
+func enterWorld(file string, where world.Net, r *resolver.Resolver) (*resolver.Resolver, func(), error) {
+	scene, err := world.Load(file)
+	if err != nil {
+		return nil, nil, usagef("--world: %v", err)
+	}
+	w, err := scene.Start(where)
+	if err != nil {
+		return nil, nil, err
+	}
+	// Nothing of the machine shines through: neither its hosts file nor its
+	// roots.
+	r.DNS.Servers, r.DNS.HostsFile, r.DNS.Dial = w.DNSServers(), os.DevNull, w.DNSDial()
+	r.RootCAs = w.Roots()
+	r.AllowNets = slices.Concat(r.AllowNets, w.AllowNets())
+	r.DialContext = w.DialContext
+	o := w.Options()
+	if o.Rules == "draft-2019" {
+		r.Rules = resolver.Draft2019
+	}
+	r.LenientSRV = r.LenientSRV || o.LenientSRV
+	r.DNS.Timeout, r.DNS.Attempts = o.DNSTimeout, o.DNSAttempts
+	return r, func() { w.Close() }, nil
+}
+
+// dnsServer adds the port that a user may leave out.
+func dnsServer(s string) (string, error) {
+	if host, port, err := net.SplitHostPort(s); err == nil {
+		if _, ok := portNumber(port); host == "" || !ok {
+			return "", usagef("--dns %q is not HOST:PORT", s)
+		}
+		return s, nil
+	}
+	host := strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")
+	if _, err := netip.ParseAddr(host); err != nil && (host == "" || strings.ContainsAny(host, ":/[] ")) {
+		return "", usagef("--dns %q is not HOST:PORT", s)
+	}
+	return net.JoinHostPort(host, "53"), nil
+}
+
+func portNumber(s string) (uint16, bool) {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return uint16(n), err == nil && n > 0
+}
+
+// redirection is one --connect-to: empty means any host, any port, the same
+// host, the same port.
+type redirection struct{ host1, port1, host2, port2 string }
+
+// connectTo reads the --connect-to flags. The first that matches counts.
+func connectTo(flags []string) (func(string, uint16) (string, uint16, bool), error) {
+	if len(flags) == 0 {
+		return nil, nil
+	}
+	var list []redirection
+	for _, flag := range flags {
+		fields, ok := splitHosts(flag)
+		if !ok || len(fields) != 4 {
+			return nil, usagef("--connect-to %q is not HOST1:PORT1:HOST2:PORT2 (IPv6 addresses in brackets)", flag)
+		}
+		for _, port := range []string{fields[1], fields[3]} {
+			if _, ok := portNumber(port); port != "" && !ok {
+				return nil, usagef("--connect-to %q: %q is no port", flag, port)
+			}
+		}
+		list = append(list, redirection{strings.ToLower(fields[0]), fields[1], fields[2], fields[3]})
+	}
+	return func(host string, port uint16) (string, uint16, bool) {
+		for _, r := range list {
+			if r.host1 != "" && r.host1 != strings.ToLower(host) || r.port1 != "" && r.port1 != strconv.Itoa(int(port)) {
+				continue
+			}
+			if r.host2 != "" {
+				host = r.host2
+			}
+			if to, ok := portNumber(r.port2); ok {
+				port = to
+			}
+			return host, port, true
+		}
+		return "", 0, false
+	}, nil
+}
+
+// splitHosts splits at colons outside brackets, and takes the brackets away.
+func splitHosts(s string) (fields []string, ok bool) {
+	for {
+		var field string
+		if strings.HasPrefix(s, "[") {
+			end := strings.IndexByte(s, ']')
+			if end < 0 {
+				return nil, false
+			}
+			field, s = s[1:end], s[end+1:]
+			if s != "" && s[0] != ':' {
+				return nil, false
+			}
+		} else if colon := strings.IndexByte(s, ':'); colon >= 0 {
+			field, s = s[:colon], s[colon:]
+		} else {
+			field, s = s, ""
+		}
+		fields = append(fields, field)
+		if s == "" {
+			return fields, true
+		}
+		s = s[1:]
+	}
+}
+
+// deadline bounds the work for one name.
+func (s *settings) deadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, s.timeout)
+}

@@ -1,0 +1,165 @@
+package resolver
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"mxdiscover/cache"
+	"mxdiscover/internal/printable"
+	"mxdiscover/internal/servername"
+	"mxdiscover/srv"
+	"mxdiscover/wellknown"
+)
+
+const (
+	// maxStale is how long past its expiry a record set may still be used
+	// while DNS cannot be asked (RFC 8767, 5: one to three days).
+	maxStale = 24 * time.Hour
+
+	// minDNSPause and maxDNSPause bound how long a name is left alone after
+	// DNS could not be asked about it (RFC 2308, 7: at most five minutes).
+	minDNSPause = 5 * time.Second
+	maxDNSPause = 5 * time.Minute
+
+	// wellKnownTries and wellKnownPause are for a host that had a valid answer
+	// lately: it is more likely that it stumbles than that it has none.
+	wellKnownTries = 3
+	wellKnownPause = 500 * time.Millisecond
+
+	// lately is how long after its expiry a valid answer counts for that.
+	lately = 2 * time.Hour
+)
+
+// verdict is what well-known said of a host.
+type verdict struct {
+	server   servername.Name  // if err is nil
+	err      *wellknown.Error // if there is no valid answer
+	hops     []wellknown.Hop
+	lifetime time.Duration
+	duration time.Duration
+}
+
+// lookup is what DNS said of a name.
+type lookup struct {
+	answer   *srv.Answer // if err is nil
+	err      error       // nobody could say
+	lifetime time.Duration
+	duration time.Duration
+}
+
+func (s *state) loadWellKnown(ctx context.Context, host string, prior cache.Prior[*verdict]) cache.Loaded[*verdict] {
+	tries := 1
+	if prior.Held && time.Since(prior.Expires) < lately {
+		tries = wellKnownTries
+	}
+	begun := time.Now()
+	for {
+		server, reply, err := s.fetch.Server(ctx, host)
+		v := &verdict{hops: reply.Hops, duration: time.Since(begun)}
+		status := cache.Good
+		switch tries--; {
+		case err == nil:
+			v.server, _ = servername.Parse(server) // the parser has checked it
+			v.lifetime = wellknown.Lifetime(reply.Header, reply.At, s.jitter())
+		default:
+			if !errors.As(err, &v.err) {
+				v.err = &wellknown.Error{Code: wellknown.ConnectFailed, Detail: printable.Line(err.Error()), Err: err}
+			}
+			if tries > 0 && worthRetrying(v.err, reply.Header) && pause(ctx, wellKnownPause) {
+				continue
+			}
+			status = cache.Bad
+			// An oversized body was never read to its end, and is more often
+			// somebody's error page than a delegation withdrawn.
+			if v.err.Temporary() || v.err.Code == wellknown.TooLarge {
+				status = cache.Temporary
+			}
+			header := reply.Header
+			if 300 <= reply.Status && reply.Status < 400 {
+				header = nil // the lifetime of a redirect says nothing of the document's
+			}
+			v.lifetime = wellknown.FailureLifetime(reply.Status, header, reply.At, prior.Failures+1, s.jitter())
+		}
+		s.log.LogAttrs(ctx, slog.LevelDebug, "well-known",
+			slog.String("host", host), slog.String("outcome", string(v.outcome())), slog.String("detail", v.detail()),
+			slog.Duration("lifetime", v.lifetime), slog.Duration("took", v.duration))
+		return cache.Loaded[*verdict]{Value: v, Status: status, Lifetime: v.lifetime}
+	}
+}
+
+// worthRetrying reports whether a second try may bring more than the first: a
+// server that says when to come back, or that took all the time there was,
+// gets none.
+func worthRetrying(err *wellknown.Error, header http.Header) bool {
+	return err.Temporary() && err.Code != wellknown.Timeout && err.Code != wellknown.RedirectLoop && header.Get("Retry-After") == "" &&
+		err.Status != http.StatusTooManyRequests
+}
+
+// pause waits for d and reports whether there is still time.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (s *state) loadRecords(ctx context.Context, name string, prior cache.Prior[*lookup]) cache.Loaded[*lookup] {
+	// RFC 1035, 3.1: a name has 253 characters at most. A longer one is not
+	// unknown, it cannot exist.
+	if len(name) > 253 {
+		answer := &srv.Answer{Name: name, Type: srv.TypeSRV, Outcome: srv.Absent, Rcode: "none: the name is too long to exist", TTL: time.Hour}
+		return cache.Loaded[*lookup]{Value: &lookup{answer: answer, lifetime: answer.TTL}, Lifetime: answer.TTL}
+	}
+	return s.looked(ctx, prior, func() (*srv.Answer, error) { return s.dns.LookupSRV(ctx, name) })
+}
+
+func (s *state) loadAddrs(ctx context.Context, key addrKey, prior cache.Prior[*lookup]) cache.Loaded[*lookup] {
+	return s.looked(ctx, prior, func() (*srv.Answer, error) { return s.dns.LookupAddrs(ctx, key.host, key.typ) })
+}
+
+// looked turns an answer of DNS into one to keep. "There is nothing" is an
+// answer like any other: it has a lifetime and is refreshed ahead.
+func (s *state) looked(ctx context.Context, prior cache.Prior[*lookup], ask func() (*srv.Answer, error)) cache.Loaded[*lookup] {
+	begun := time.Now()
+	l, status := new(lookup), cache.Good
+	l.answer, l.err = ask()
+	l.duration = time.Since(begun)
+	if l.err != nil {
+		status = cache.Temporary
+		l.answer = nil
+		l.lifetime = min(maxDNSPause, minDNSPause<<min(prior.Failures, 10))
+		s.log.LogAttrs(ctx, slog.LevelDebug, "dns", slog.String("failed", printable.Line(l.err.Error())),
+			slog.Duration("lifetime", l.lifetime), slog.Duration("took", l.duration))
+	} else {
+		l.lifetime = l.answer.TTL
+		s.log.LogAttrs(ctx, slog.LevelDebug, "dns", slog.String("name", l.answer.Name), slog.String("type", l.answer.Type.String()),
+			slog.String("answer", describeAnswer(l.answer)), slog.String("server", l.answer.Server),
+			slog.Duration("lifetime", l.lifetime), slog.Duration("took", l.duration))
+	}
+	return cache.Loaded[*lookup]{Value: l, Status: status, Lifetime: l.lifetime}
+}
+
+// lookupAddrs is the dialler's way to addresses.
+func (s *state) lookupAddrs(ctx context.Context, host string, v6 bool) ([]netip.Addr, error) {
+	key := addrKey{lower(host), srv.TypeA}
+	if v6 {
+		key.typ = srv.TypeAAAA
+	}
+	e, _, err := s.addrs.Get(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := answered(e)
+	if err != nil {
+		return nil, err
+	}
+	return answer.Addrs, nil
+}

@@ -1,0 +1,51 @@
+package resolver
+
+import (
+	"sync"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+)
+
+// memo keeps what was derived, by the name as it was asked, so that a warm
+// Resolve is one look-up. It decides nothing: a derived answer is as good as
+// the inputs that it was derived from, and is dropped as soon as one of them
+// is due for refreshing, has expired, or was replaced or forgotten.
+type memo struct {
+	mu   sync.Mutex
+	lru  *simplelru.LRU[string, *derived]
+	base time.Time // time.Since(base) costs half of time.Now()
+}
+
+func (m *memo) setup(size int) {
+	m.base = time.Now()
+	m.lru, _ = simplelru.NewLRU[string, *derived](size, nil) // fails only for a size below 1
+}
+
+func (m *memo) get(serverName string) *derived {
+	m.mu.Lock()
+	d, ok := m.lru.Get(serverName)
+	m.mu.Unlock()
+	if !ok || time.Since(m.base) >= d.until || !d.current() {
+		return nil
+	}
+	return d
+}
+
+// put keeps d if everything that it rests on came from the caches: the
+// evidence of an answer that was asked for just now says so, and must not be
+// repeated to callers for whom it was not.
+func (m *memo) put(serverName string, d *derived) {
+	if !d.warm {
+		return
+	}
+	m.mu.Lock()
+	m.lru.Add(serverName, d)
+	m.mu.Unlock()
+}
+
+func (m *memo) forget(serverName string) {
+	m.mu.Lock()
+	m.lru.Remove(serverName)
+	m.mu.Unlock()
+}
