@@ -18,8 +18,8 @@ const (
 	// "Resolving server names", 1, 3.1, 3.5 and 6).
 	defaultPort = 8448
 
-	fedPrefix    = "_matrix-fed._tcp." // 3.3 and 4
-	legacyPrefix = "_matrix._tcp."     // 3.4 and 5, deprecated
+	fedPrefix    = "_matrix-fed._tcp." // S2S 3.3 and 4
+	legacyPrefix = "_matrix._tcp."     // S2S 3.4 and 5, deprecated
 )
 
 // verdictUse and setUse are inputs of an answer: what a cache said, and whether
@@ -52,7 +52,7 @@ type derived struct {
 	lenient   bool
 
 	res     Result
-	records []srv.Record // to be drawn from, if there are several
+	records []srv.Record // to be put in an order, if there is more than one order
 	err     *Error
 
 	wk   *verdictUse // nil if it was not asked, or did not answer
@@ -66,7 +66,7 @@ type derived struct {
 // result gives the answer with its targets in an order drawn anew.
 func (d *derived) result(intn func(int) int) (*Result, error) {
 	res := &d.res
-	if len(d.records) > 1 {
+	if d.records != nil {
 		drawn := d.res
 		drawn.Targets = targets(srv.Order(d.records, intn))
 		res = &drawn
@@ -99,11 +99,11 @@ func (s *state) derive(name servername.Name, from source) *derived {
 		port = defaultPort
 	}
 	switch {
-	case name.IsIP(): // 1: that address, with the given port or 8448
+	case name.IsIP(): // S2S 1: that address, with the given port or 8448
 		d.direct("1", name, port)
-	case hasPort: // 2: that host and port; neither well-known nor SRV is asked
+	case hasPort: // S2S 2: that host and port; neither well-known nor SRV is asked
 		d.direct("2", name, port)
-	default: // 3
+	default: // S2S 3: ask well-known
 		d.delegate(from)
 	}
 	d.date(s.memo.base)
@@ -127,7 +127,7 @@ func (d *derived) at(rule string, name servername.Name) {
 	if name.IsIP() {
 		d.res.SNI = "" // RFC 6066, 3: no literal addresses in SNI
 		if rule == "1" && d.rules == Draft2019 {
-			d.res.Host = name.Host() // the draft's step 1: "without port"
+			d.res.Host = name.Host() // Draft 2019, step 1: "without port"
 		}
 	}
 }
@@ -146,24 +146,25 @@ func (d *derived) delegate(from source) {
 		d.delegated = &v.server
 		port, hasPort := v.server.Port()
 		switch {
-		case v.server.IsIP() && hasPort:
+		case v.server.IsIP() && hasPort: // S2S 3.1: that address and port,
 			d.direct("3.1", v.server, port)
-		case v.server.IsIP():
+		case v.server.IsIP(): // or 8448
 			d.direct("3.1", v.server, defaultPort)
-		case hasPort:
+		case hasPort: // S2S 3.2: that host and port, SRV is not asked
 			d.direct("3.2", v.server, port)
-		default:
+		default: // S2S 3.3 and 3.4: SRV of the delegated name; S2S 3.5: else port 8448
 			d.look(from, v.server, "3.3", "3.4", "3.5")
 		}
 		return
 	}
-	// The draft's step 3: a response that is invalid ends everything. The
-	// released text goes on to step 4, as after any other failure.
+	// Draft 2019, step 3: an invalid response ends everything. The released
+	// text goes on to step 4, as after any other failure.
 	if d.rules == Draft2019 && v.err.Status == 200 && !v.err.Temporary() {
 		d.res.Step = "3"
 		d.fail(WellKnownInvalid, "3", wellKnownQuery(host), v.err.Detail, v.err)
 		return
 	}
+	// S2S 4 and 5: SRV of the name itself; S2S 6: else port 8448.
 	d.look(from, d.name, "4", "5", "6")
 }
 
@@ -173,7 +174,7 @@ func (d *derived) look(from source, name servername.Name, fed, legacy, fallback 
 	type ask struct{ rule, name string }
 	asks := []ask{{fed, fedPrefix + host}, {legacy, legacyPrefix + host}}
 	if d.rules == Draft2019 {
-		asks = asks[1:] // the draft knows _matrix._tcp alone
+		asks = asks[1:] // Draft 2019, step 4: _matrix._tcp alone
 	}
 	for i, a := range asks {
 		d.at(a.rule, name)
@@ -196,8 +197,10 @@ func (d *derived) look(from source, name servername.Name, fed, legacy, fallback 
 			d.fail(SRVTemporary, a.rule, "SRV "+a.name, describeFailure(failure), failure)
 			return
 		case answer.Outcome == srv.Found:
-			d.records = answer.Records
 			d.res.Targets = targets(answer.Records)
+			if !inOrder(answer.Records) {
+				d.records = answer.Records
+			}
 			return
 		case answer.Outcome == srv.Unavailable: // RFC 2782: no such service
 			d.fail(SRVUnavailable, a.rule, "SRV "+a.name, describeAnswer(answer), nil)
@@ -261,6 +264,17 @@ func (d *derived) date(base time.Time) {
 	}
 }
 
+// inOrder reports whether the records, which are sorted by priority, leave
+// nothing to draw: RFC 2782 draws by weight among those of equal priority.
+func inOrder(records []srv.Record) bool {
+	for i := 1; i < len(records); i++ {
+		if records[i].Priority == records[i-1].Priority {
+			return false
+		}
+	}
+	return true
+}
+
 func targets(records []srv.Record) []Target {
 	list := make([]Target, len(records))
 	for i, r := range records {
@@ -286,7 +300,7 @@ func (l liveSource) wellKnown(host string) (*cache.Entry[*verdict], bool, error)
 	if !fresh(&s.wellKnown, host) {
 		// SRV is asked while well-known is under way. The rules decide as if
 		// it had been asked afterwards, and drop an answer they do not need.
-		early := time.AfterFunc(srvHeadStart, func() {
+		early := time.AfterFunc(s.headStart, func() {
 			if s.rules != Draft2019 {
 				s.records.Prefetch(fedPrefix + host)
 			}

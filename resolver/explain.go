@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"sync"
 
 	"mxdiscover/internal/dial"
+	"mxdiscover/internal/guard"
 	"mxdiscover/srv"
 )
 
@@ -27,6 +29,8 @@ type Located struct {
 	Alias     string       // what Host is an alias (CNAME) of, if it is one
 	Lookups   []Step       // the evidence: A and AAAA; Rule is that of the Result
 	Err       *Error       // nil if there is an address to dial
+
+	nonexistent bool // not even the name exists
 }
 
 // Refused is an address that may not be dialled, and why.
@@ -70,13 +74,19 @@ func (r *Resolver) locate(ctx context.Context, res *Result, target Target) Locat
 		l.Addresses = append(l.Addresses, to.Addr())
 	}
 	for _, a := range refused {
-		l.Refused = append(l.Refused, Refused{a.Addr.Addr(), a.Err.Error()})
+		reason := a.Err.Error()
+		var denied *guard.DeniedError
+		if errors.As(a.Err, &denied) {
+			reason = denied.Reason
+		}
+		l.Refused = append(l.Refused, Refused{a.Addr.Addr(), reason})
 	}
 	for _, typ := range []srv.Type{srv.TypeAAAA, srv.TypeA} {
 		if e, ok := s.addrs.Peek(addrKey{target.Host, typ}); ok {
 			l.Lookups = append(l.Lookups, lookupStep(res.Step, typ.String()+" "+target.Host, e, hits[typ]))
-			if answer, err := answered(e); err == nil && answer.Canonical != "" {
-				l.Alias = answer.Canonical
+			if answer, err := answered(e); err == nil {
+				l.nonexistent = l.nonexistent || answer.Rcode == "NXDOMAIN" // of any type (RFC 8020)
+				l.Alias = cmp.Or(l.Alias, answer.Canonical)
 			}
 		}
 	}
@@ -85,11 +95,23 @@ func (r *Resolver) locate(ctx context.Context, res *Result, target Target) Locat
 		return l
 	}
 	l.Err = &Error{ServerName: res.ServerName, Rule: res.Step, Err: err}
+	// The name itself needs not be said twice.
+	whose := target.Host
+	if whose == lower(res.ServerName) {
+		whose = "the name"
+	}
 	switch failed.Kind {
 	case dial.Denied:
-		l.Err.Code, l.Err.Detail = AddressDenied, fmt.Sprintf("%s may not be dialled: %v", target, failed.Err)
+		first := l.Refused[0]
+		l.Err.Code, l.Err.Detail = AddressDenied, fmt.Sprintf("%s leads to %s, which may not be dialled: %s", whose, first.Addr, first.Reason)
+		if first.Addr.String() == target.Host {
+			l.Err.Detail = fmt.Sprintf("%s may not be dialled: %s", first.Addr, first.Reason)
+		}
 	case dial.NoAddress:
-		l.Err.Code, l.Err.Detail = NoAddress, target.Host+" has no address (no A and no AAAA record)"
+		l.Err.Code, l.Err.Detail = NoAddress, whose+" has no address (no A and no AAAA record)"
+		if l.nonexistent {
+			l.Err.Detail = whose + " does not exist (NXDOMAIN)"
+		}
 	case dial.TimedOut:
 		l.Err.Code, l.Err.Detail = Timeout, "no addresses of "+target.Host+" when the time was up"
 	case dial.Canceled:
@@ -139,7 +161,7 @@ func (r *Report) Warnings() []Warning {
 			list = append(list, Warning{"target_" + string(l.Err.Code), l.Err.Detail})
 		}
 		if l.Err == nil && len(l.Refused) > 0 {
-			list = append(list, Warning{"address_refused", l.Target.String() + ": " + l.Refused[0].Reason})
+			list = append(list, Warning{"address_refused", fmt.Sprintf("%s of %s may not be dialled: %s", l.Refused[0].Addr, l.Host, l.Refused[0].Reason)})
 		}
 		// RFC 2782: the target must not be an alias.
 		if bySRV && l.Alias != "" {

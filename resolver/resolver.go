@@ -104,6 +104,8 @@ type state struct {
 	addrs     cache.Cache[addrKey, *lookup]
 	memo      memo
 
+	headStart time.Duration // of well-known before SRV
+
 	intn   func(n int) int // draws among SRV records
 	jitter func() float64  // in [-1, 1]
 }
@@ -123,12 +125,13 @@ func (r *Resolver) state() *state {
 
 func (r *Resolver) setup() *state {
 	s := &state{
-		rules:   r.Rules,
-		lenient: r.LenientSRV,
-		log:     r.Logger,
-		dns:     r.DNS,
-		intn:    rand.IntN,
-		jitter:  func() float64 { return 2*rand.Float64() - 1 },
+		rules:     r.Rules,
+		lenient:   r.LenientSRV,
+		log:       r.Logger,
+		dns:       r.DNS,
+		headStart: srvHeadStart,
+		intn:      rand.IntN,
+		jitter:    func() float64 { return 2*rand.Float64() - 1 },
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

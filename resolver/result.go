@@ -323,7 +323,7 @@ func (r *Result) Warnings() []Warning {
 		case failed && v.err == nil:
 			warn("well_known_stale", "well-known could not be asked again: %s", failure.detail())
 		case v.err != nil && d.err == nil && surprising(v.err):
-			warn("well_known_"+string(v.err.Code), "%s: %s; the name is resolved without it", wellKnownQuery(d.wk.host), v.err.Detail)
+			warn("well_known_"+string(v.err.Code), "its well-known is not usable and is left out: %s", v.err.Detail)
 		}
 	}
 	for _, set := range d.sets {
@@ -396,7 +396,7 @@ func (r *Result) form() form {
 		Host:       r.Host,
 		TLSName:    r.TLSName,
 		Targets:    []any{},
-		Steps:      r.Steps(),
+		Steps:      append([]Step{}, r.Steps()...),
 		Warnings:   append([]Warning{}, r.Warnings()...),
 	}
 	if r.TLSName != "" {

@@ -400,7 +400,9 @@ func dialError(ctx context.Context, err error) *Error {
 	case dial.Denied:
 		e.Code = AddressDenied
 	case dial.TLSFailed:
-		e.Code = TLSFailed
+		// What crypto/tls puts before the complaint of crypto/x509 says
+		// nothing that the code does not.
+		e.Code, e.Detail = TLSFailed, strings.Replace(e.Detail, "tls: failed to verify certificate: x509: ", "", 1)
 	case dial.TimedOut:
 		e.Code, e.Detail = Timeout, "no connection within the time limit"
 	case dial.Canceled:

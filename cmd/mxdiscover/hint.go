@@ -27,7 +27,7 @@ func errorHint(r *resolver.Report) string {
 			host = r.Located[0].Host
 		}
 		if r.Step == "6" {
-			return "the owner must delegate by https://" + host + "/.well-known/matrix/server or SRV, or give " + host + " an A or AAAA record"
+			return "check the spelling; the owner must delegate by https://" + host + "/.well-known/matrix/server or SRV, or give " + host + " an A or AAAA record"
 		}
 		return "the owner must give " + host + " an A or AAAA record, or delegate to another host"
 	case resolver.AddressDenied:

@@ -51,9 +51,9 @@ var because = map[string]string{
 	"3.3": "well-known delegates to a host with SRV records (_matrix-fed._tcp)",
 	"3.4": "well-known delegates to a host with old SRV records (_matrix._tcp)",
 	"3.5": "well-known delegates to a host without port and SRV records",
-	"4":   "no well-known; SRV records (_matrix-fed._tcp)",
-	"5":   "no well-known; old SRV records (_matrix._tcp)",
-	"6":   "neither well-known nor SRV records: the default port",
+	"4":   "no delegation by well-known, but SRV records (_matrix-fed._tcp)",
+	"5":   "no delegation by well-known, but old SRV records (_matrix._tcp)",
+	"6":   "neither well-known nor SRV say anything: the default port",
 }
 
 // answer prints where a name leads.
@@ -141,8 +141,16 @@ func visible(s string) int {
 // evidence prints every rule, what was asked, and what came back.
 func (a *app) evidence(r *resolver.Report) {
 	fmt.Fprintln(a.stderr, paint(a.colorErr, bold, printable.Line(r.ServerName)))
-	for _, step := range r.Steps() {
-		a.step("rule "+step.Rule, step)
+	steps := r.Steps()
+	for i := 0; i < len(steps); i++ {
+		label, first := "rule "+steps[i].Rule, i
+		for i+1 < len(steps) && steps[i].Outcome == resolver.Skipped && steps[i+1].Outcome == resolver.Skipped && steps[i].Detail == steps[i+1].Detail {
+			i++
+		}
+		if i > first {
+			label += "-" + steps[i].Rule
+		}
+		a.step(label, steps[i])
 	}
 	for _, l := range r.Located {
 		for _, step := range l.Lookups {
@@ -191,7 +199,7 @@ func (a *app) step(label string, step resolver.Step) {
 	case step.Stale:
 		facts = append(facts, "expired, used because nobody could be asked")
 	case step.Cached:
-		facts = append(facts, "known before, good for "+short(time.Until(step.Expires)))
+		facts = append(facts, "cached, good for "+short(time.Until(step.Expires)))
 	default:
 		facts = append(facts, "kept for "+short(step.TTL))
 	}
@@ -199,19 +207,19 @@ func (a *app) step(label string, step resolver.Step) {
 }
 
 func (a *app) head(label string, outcome resolver.Outcome, what string) {
-	const indent = 22
+	const indent = 25
 	for i, line := range wrap(what, width-indent) {
 		if i > 0 {
 			fmt.Fprintf(a.stderr, "%*s%s\n", indent, "", line)
 			continue
 		}
-		fmt.Fprintf(a.stderr, "  %-9s %s%*s%s\n", label,
+		fmt.Fprintf(a.stderr, "  %-12s %s%*s%s\n", label,
 			paint(a.colorErr, outcomeColor[outcome], string(outcome)), 10-len(outcome), "", line)
 	}
 }
 
 func (a *app) note(text string) {
-	const indent = 22
+	const indent = 25
 	for _, line := range wrap(text, width-indent) {
 		fmt.Fprintf(a.stderr, "%*s%s\n", indent, "", paint(a.colorErr, dim, line))
 	}

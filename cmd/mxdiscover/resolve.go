@@ -43,7 +43,7 @@ Exit status: 0 every name succeeded, 1 at least one did not, 2 wrong usage.`,
 		Example: `  mxdiscover matrix.org
   mxdiscover -v matrix.org                     # with the evidence
   mxdiscover --json --file names.txt -j 16     # many names, one line each
-  mxdiscover --world testdata/worlds/tour.txtar port.tour.example`,
+  mxdiscover --world testdata/worlds/tour.txtar delegated.example`,
 		Args:          cobra.ArbitraryArgs,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -81,7 +81,7 @@ Exit status: 0 every name succeeded, 1 at least one did not, 2 wrong usage.`,
 	}
 	f := cmd.Flags()
 	s.add(f)
-	f.StringVar(&file, "file", "", "take names from this `FILE`, one a line, or from standard\ninput if it is -; empty lines and lines after # are skipped")
+	f.StringVar(&file, "file", "", "take names from this `FILE`, one a line, or from\nstandard input if it is -; empty lines and those that\nbegin with # are left out")
 	f.IntVarP(&workers, "jobs", "j", 8, "resolve this `NUMBER` of names at once")
 	return cmd
 }

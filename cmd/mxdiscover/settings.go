@@ -35,14 +35,14 @@ type settings struct {
 func (s *settings) add(f *pflag.FlagSet) {
 	f.BoolVar(&s.json, "json", false, "print one JSON object per name and line")
 	f.BoolVarP(&s.verbose, "verbose", "v", false, "show the evidence on stderr, step by step")
-	f.StringArrayVar(&s.dns, "dns", nil, "ask this DNS server, `HOST:PORT`, instead of those of\n/etc/resolv.conf; may be repeated")
-	f.StringVar(&s.caCert, "cacert", "", "trust the certificates in this PEM `FILE` besides the\nsystem's")
-	f.StringArrayVar(&s.connectTo, "connect-to", nil, "connect to HOST2:PORT2 instead of HOST1:PORT1,\n`HOST1:PORT1:HOST2:PORT2`, as curl does; may be repeated")
-	f.StringArrayVar(&s.allowNets, "allow-net", nil, "let addresses of this private or special-purpose network,\n`CIDR`, be dialled; may be repeated")
-	f.DurationVar(&s.timeout, "timeout", 30*time.Second, "spend at most this `DURATION` on one name")
-	f.TextVar(&s.rules, "rules", resolver.Current, "follow these `RULES`: current, or draft-2019")
-	f.BoolVar(&s.lenient, "lenient-srv", false, "take an SRV look-up that fails for one that finds nothing")
-	f.StringVar(&s.world, "world", "", "act inside the federation that this `FILE` describes, on\nloopback; see mxdiscover world --help")
+	f.StringArrayVar(&s.dns, "dns", nil, "ask the DNS server `HOST:PORT` instead of those of\n/etc/resolv.conf; may be repeated")
+	f.StringVar(&s.caCert, "cacert", "", "trust the certificates in this PEM `FILE` besides\nthe system's")
+	f.StringArrayVar(&s.connectTo, "connect-to", nil, "connect elsewhere, as curl does; `MAP` is\nHOST1:PORT1:HOST2:PORT2; may be repeated")
+	f.StringArrayVar(&s.allowNets, "allow-net", nil, "let addresses of this private or special-purpose\nnetwork, such as 10.0.0.0/8, be dialled; `CIDR` may\nbe repeated")
+	f.DurationVar(&s.timeout, "timeout", 30*time.Second, "spend at most this `TIME` on one name")
+	f.TextVar(&s.rules, "rules", resolver.Current, "these `RULES`: current or draft-2019")
+	f.BoolVar(&s.lenient, "lenient-srv", false, "take an SRV look-up that fails for one that finds\nnothing")
+	f.StringVar(&s.world, "world", "", "act inside the federation that this `FILE` describes,\non loopback; see mxdiscover world --help")
 	f.SortFlags = false
 }
 

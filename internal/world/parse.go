@@ -105,6 +105,9 @@ func Parse(name string, data []byte) (*Scene, error) {
 		}
 	}
 	archive := txtar.Parse(data)
+	if len(archive.Files) == 0 {
+		return nil, s.errorf(1, "no section such as \"-- zone --\": this is no world")
+	}
 	s.comment = strings.TrimSpace(string(archive.Comment))
 	line := 1 + bytes.Count(archive.Comment, []byte("\n"))
 	optionsSeen := false

@@ -542,15 +542,15 @@ func TestWorldFacts(t *testing.T) {
 	assert.Equal(t, 3, w.Options().Servers)
 	assert.NotNil(t, w.DNSDial())
 	assert.Empty(t, w.ConnectTo())
-	l := start(t, "", world.Loopback{})
+	l := start(t, "-- zone --\n", world.Loopback{})
 	assert.Nil(t, l.DNSDial())
 	assert.Len(t, l.DNSServers(), 1)
 	assert.NoError(t, l.Close())
 	assert.NoError(t, l.Close(), "a second Close does nothing")
 
 	n := world.Memory{Network: new(memnet.Network)}
-	start(t, "", n)
-	_, err := parse(t, "").Start(n)
+	start(t, "-- zone --\n", n)
+	_, err := parse(t, "-- zone --\n").Start(n)
 	assert.ErrorIs(t, err, syscall.EADDRINUSE)
 }
 
