@@ -1,0 +1,475 @@
+package resolver_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"mxdiscover/internal/memnet"
+	"mxdiscover/internal/world"
+	"mxdiscover/resolver"
+	"mxdiscover/srv"
+)
+
+// within runs a test inside a scene, in virtual time; one way takes latency.
+func within(t *testing.T, latency time.Duration, scene string, test func(t *testing.T, w *world.World, r *resolver.Resolver)) {
+	t.Helper()
+	parsed, err := world.Parse(t.Name(), []byte(scene))
+	require.NoError(t, err)
+	synctest.Test(t, func(t *testing.T) {
+		w, err := parsed.Start(world.Memory{Network: &memnet.Network{Latency: latency}})
+		require.NoError(t, err)
+		defer w.Close()
+		test(t, w, inside(w))
+		time.Sleep(time.Minute) // whatever is under way ends by its own deadline
+	})
+}
+
+const delegation = `
+-- zone --
+h.example.  A  203.0.113.1
+t.example.  A  203.0.113.2
+-- GET https://h.example/.well-known/matrix/server --
+200
+Cache-Control: max-age=1000
+!delay 1s
+
+{"m.server":"t.example:443"}
+`
+
+// TestCancelledCaller: who gives up leaves alone. The question goes on for the
+// others, and its answer is kept; the giving up is not.
+func TestCancelledCaller(t *testing.T) {
+	t.Parallel()
+	within(t, 0, delegation, func(t *testing.T, w *world.World, r *resolver.Resolver) {
+		other := make(chan error)
+		go func() {
+			time.Sleep(time.Millisecond)
+			_, err := r.Resolve(t.Context(), "h.example")
+			other <- err
+		}()
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(100*time.Millisecond, cancel)
+		begun := time.Now()
+		res, err := r.Resolve(ctx, "h.example")
+		require.ErrorIs(t, err, resolver.Canceled)
+		require.ErrorIs(t, err, context.Canceled)
+		assert.Equal(t, 100*time.Millisecond, time.Since(begun), "its own context ends its wait")
+		require.NotNil(t, res, "with what was found out until then")
+		assert.Equal(t, "3", res.Step)
+		require.NoError(t, <-other)
+
+		res, err = r.Resolve(ctx, "h.example") // cancelled, and known by now
+		require.NoError(t, err)
+		assert.Equal(t, "3.2", res.Step)
+		assert.Equal(t, 1, count(w, "GET "))
+	})
+}
+
+// TestAbandoned: nobody waits any more, and the answer is kept all the same.
+func TestAbandoned(t *testing.T) {
+	t.Parallel()
+	within(t, 0, delegation, func(t *testing.T, w *world.World, r *resolver.Resolver) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		_, err := r.Resolve(ctx, "h.example")
+		require.ErrorIs(t, err, resolver.Timeout)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		time.Sleep(2 * time.Second)
+		res, err := r.Inspect("h.example")
+		require.NoError(t, err)
+		assert.Equal(t, "3.2", res.Step)
+		assert.Equal(t, 1, count(w, "GET "))
+	})
+}
+
+func count(w *world.World, prefix string) int {
+	n := 0
+	for _, what := range w.Asked() {
+		if strings.HasPrefix(what, prefix) {
+			n++
+		}
+	}
+	return n
+}
+
+// TestHerd: a hundred callers ask one question.
+func TestHerd(t *testing.T) {
+	t.Parallel()
+	within(t, 5*time.Millisecond, delegation, func(t *testing.T, w *world.World, r *resolver.Resolver) {
+		var wg sync.WaitGroup
+		for range 100 {
+			wg.Go(func() {
+				res, err := r.Resolve(t.Context(), "h.example")
+				if assert.NoError(t, err) {
+					assert.Equal(t, "t.example:443", res.Host)
+				}
+			})
+		}
+		wg.Wait()
+		assert.Equal(t, 1, count(w, "GET "))
+		assert.Equal(t, 1, count(w, "A h.example"))
+		assert.Equal(t, 1, count(w, "SRV _matrix._tcp.h.example"), "asked beside the slow answer, and once")
+	})
+}
+
+// TestColdTakesItsSlowestChain: SRV beside well-known costs nothing, whichever
+// of the two is slower. One round trip is 20 ms.
+func TestColdTakesItsSlowestChain(t *testing.T) {
+	t.Parallel()
+	const trip = 20 * time.Millisecond
+	const zone = `
+-- zone --
+h.example.  A  203.0.113.1
+_matrix-fed._tcp.h.example. SRV 1 1 8443 s.example.
+s.example.  A  203.0.113.2
+-- GET https://h.example/other --
+200
+`
+	for _, test := range []struct {
+		about, faults string
+		want          time.Duration
+	}{
+		// DNS, TCP, TLS, HTTP
+		{"well-known is slower", "", 4 * trip},
+		// the head start, then the slow answer of SRV
+		{"SRV is slower", "-- dns --\n*.h.example. SRV delay 300ms\n", 10*time.Millisecond + 300*time.Millisecond + trip},
+		// nobody listens: DNS, TCP
+		{"no web server", "-- servers --\n203.0.113.1:443 refuse\n", 2 * trip},
+	} {
+		t.Run(test.about, func(t *testing.T) {
+			t.Parallel()
+			within(t, trip/2, zone+test.faults, func(t *testing.T, _ *world.World, r *resolver.Resolver) {
+				begun := time.Now()
+				res, err := r.Resolve(t.Context(), "h.example")
+				require.NoError(t, err)
+				assert.Equal(t, "4", res.Step)
+				assert.Equal(t, test.want, time.Since(begun))
+			})
+		})
+	}
+}
+
+// TestSilence: when nobody answers anything, the answer comes within the
+// deadlines of this module, whatever the caller allows.
+func TestSilence(t *testing.T) {
+	t.Parallel()
+	within(t, 0, "-- dns --\n* * silent\n", func(t *testing.T, _ *world.World, r *resolver.Resolver) {
+		begun := time.Now()
+		_, err := r.Resolve(context.Background(), "h.example")
+		require.ErrorIs(t, err, resolver.SRVTemporary)
+		assert.Less(t, time.Since(begun), 11*time.Second)
+		// And it is remembered for a while.
+		begun = time.Now()
+		_, err = r.Resolve(context.Background(), "h.example")
+		require.ErrorIs(t, err, resolver.SRVTemporary)
+		assert.Zero(t, time.Since(begun))
+	})
+}
+
+// TestForget: everything about the name and its delegate is asked for anew.
+func TestForget(t *testing.T) {
+	t.Parallel()
+	const scene = `
+-- zone --
+h.example.  A  203.0.113.1
+_matrix-fed._tcp.t.example. SRV 1 1 8443 s.example.
+s.example.  A  203.0.113.2
+-- GET https://h.example/.well-known/matrix/server --
+200
+
+{"m.server":"T.example"}
+`
+	within(t, 0, scene, func(t *testing.T, w *world.World, r *resolver.Resolver) {
+		once := []string{"A h.example", "AAAA h.example", "GET https://h.example/.well-known/matrix/server", "SRV _matrix-fed._tcp.t.example", "A s.example", "AAAA s.example"}
+		for range 3 {
+			report := r.Explain(t.Context(), "h.example")
+			require.Nil(t, report.Err)
+			for range 3 {
+				r.Explain(t.Context(), "h.example")
+			}
+			asked := w.Asked()
+			for _, what := range once {
+				n := 0
+				for _, got := range asked {
+					if got == what {
+						n++
+					}
+				}
+				assert.Equal(t, 1, n, what)
+			}
+			w.ResetAsked()
+			r.Forget("H.example") // names of one host share what is known of it
+			_, err := r.Inspect("h.example")
+			require.ErrorIs(t, err, resolver.NotKnown)
+		}
+		r.Forget("not a name")
+	})
+}
+
+// TestNamesAreNotMixedUp: a cache never serves one name's answer for another,
+// although names that differ in case share what is known of their host.
+func TestNamesAreNotMixedUp(t *testing.T) {
+	t.Parallel()
+	const scene = `
+-- zone --
+a.example.  A  203.0.113.1
+b.example.  A  203.0.113.1
+_matrix-fed._tcp.b.example. SRV 1 1 1 b.example.
+-- GET https://a.example/.well-known/matrix/server --
+200
+
+{"m.server":"t.example:1"}
+`
+	within(t, 0, scene, func(t *testing.T, w *world.World, r *resolver.Resolver) {
+		want := map[string]string{
+			"a.example":      "3.2 t.example:1 [t.example:1]",
+			"A.EXAMPLE":      "3.2 t.example:1 [t.example:1]",
+			"a.example:443":  "2 a.example:443 [a.example:443]",
+			"b.example":      "4 b.example [b.example:1]",
+			"B.example":      "4 B.example [b.example:1]",
+			"B.example:8448": "2 B.example:8448 [b.example:8448]",
+		}
+		for range 4 {
+			for name, want := range want {
+				res, err := r.Resolve(t.Context(), name)
+				require.NoError(t, err)
+				assert.Equal(t, name, res.ServerName)
+				assert.Equal(t, want, fmt.Sprintf("%s %s %v", res.Step, res.Host, res.Targets))
+			}
+		}
+		assert.Equal(t, 2, count(w, "GET "), "one for each host")
+	})
+}
+
+// TestPermit: a name outside the list is refused before any network, also
+// when it is known.
+func TestPermit(t *testing.T) {
+	t.Parallel()
+	within(t, 0, delegation, func(t *testing.T, w *world.World, r *resolver.Resolver) {
+		open := true
+		r.Permit = func(name string) bool { return open && name == "h.example" }
+		for range 3 {
+			_, err := r.Resolve(t.Context(), "h.example")
+			require.NoError(t, err)
+		}
+		w.ResetAsked()
+		open = false
+		for _, name := range []string{"h.example", "t.example", "1.2.3.4"} {
+			res, err := r.Resolve(t.Context(), name)
+			require.ErrorIs(t, err, resolver.NotPermitted)
+			assert.Nil(t, res)
+		}
+		assert.Empty(t, w.Asked())
+	})
+}
+
+// TestWarm: the second and later answers say that they were known.
+func TestWarm(t *testing.T) {
+	t.Parallel()
+	within(t, 0, delegation, func(t *testing.T, w *world.World, r *resolver.Resolver) {
+		for i := range 4 {
+			res, err := r.Resolve(t.Context(), "h.example")
+			require.NoError(t, err)
+			step := res.Steps()[2]
+			assert.Equal(t, "3", step.Rule)
+			assert.Equal(t, i > 0, step.Cached, "call %d", i)
+			assert.Equal(t, 1000*time.Second, step.TTL)
+			assert.Equal(t, time.Second, step.Duration, "how long it took when it was asked")
+			assert.Equal(t, step.Expires, res.Expires)
+		}
+	})
+}
+
+// TestRefreshedWhileServed: in the last fifth callers get the old answer at
+// once, then the new one.
+func TestRefreshedWhileServed(t *testing.T) {
+	t.Parallel()
+	scene := delegation + "-- GET https://h.example/.well-known/matrix/server from 850s --\n200\n!delay 2s\n\n{\"m.server\":\"new.example:443\"}\n"
+	within(t, 0, scene, func(t *testing.T, w *world.World, r *resolver.Resolver) {
+		host := func() string {
+			begun := time.Now()
+			res, err := r.Resolve(t.Context(), "h.example")
+			require.NoError(t, err)
+			if w.Asked() != nil {
+				assert.Less(t, time.Since(begun), 2*time.Second)
+			}
+			return res.Host
+		}
+		assert.Equal(t, "t.example:443", host())
+		assert.Equal(t, "t.example:443", host())
+		time.Sleep(900 * time.Second)
+		for range 3 {
+			assert.Equal(t, "t.example:443", host(), "the old one, at once")
+		}
+		time.Sleep(3 * time.Second)
+		assert.Equal(t, "new.example:443", host())
+		assert.Equal(t, 2, count(w, "GET "))
+	})
+}
+
+// TestLogger: every question is told, and nothing from the network is raw.
+func TestLogger(t *testing.T) {
+	t.Parallel()
+	const scene = `
+-- zone --
+h.example.  A  203.0.113.1
+-- GET https://h.example/.well-known/matrix/server --
+200
+
+{"m.server":"a\u001b[31m\nlevel=ERROR msg=forged"}
+`
+	within(t, 0, scene, func(t *testing.T, _ *world.World, r *resolver.Resolver) {
+		var mu sync.Mutex
+		var buf bytes.Buffer
+		r.Logger = slog.New(slog.NewTextHandler(locked{&mu, &buf}, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		r.Resolve(t.Context(), "h.example")
+		mu.Lock()
+		defer mu.Unlock()
+		log := buf.String()
+		assert.Contains(t, log, "msg=well-known host=h.example outcome=invalid")
+		assert.Contains(t, log, "name=_matrix-fed._tcp.h.example type=SRV answer=NXDOMAIN")
+		assert.NotContains(t, log, "\x1b")
+		assert.NotContains(t, log, "\nlevel=ERROR")
+	})
+}
+
+type locked struct {
+	mu  *sync.Mutex
+	buf *bytes.Buffer
+}
+
+func (l locked) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+// TestWeights: records of equal priority come in an order drawn anew for each
+// call, warm or not, and the Result that others hold does not change.
+func TestWeights(t *testing.T) {
+	t.Parallel()
+	const scene = `
+-- zone --
+_matrix-fed._tcp.h.example. SRV 10 10 1 light.example.
+_matrix-fed._tcp.h.example. SRV 10 90 2 heavy.example.
+_matrix-fed._tcp.h.example. SRV 20 0 3 last.example.
+`
+	within(t, 0, scene, func(t *testing.T, _ *world.World, r *resolver.Resolver) {
+		first := map[string]int{}
+		for range 2000 {
+			res, err := r.Resolve(t.Context(), "h.example")
+			require.NoError(t, err)
+			require.Len(t, res.Targets, 3)
+			require.Equal(t, "last.example", res.Targets[2].Host)
+			first[res.Targets[0].Host]++
+		}
+		// 200 are expected; ten standard deviations are 134.
+		assert.InDelta(t, 200, first["light.example"], 134)
+	})
+}
+
+// TestMany: memory is bounded by the cache's size, whatever is asked.
+func TestMany(t *testing.T) {
+	t.Parallel()
+	within(t, 0, "-- zone --\n*.example. A 203.0.113.1\n", func(t *testing.T, _ *world.World, r *resolver.Resolver) {
+		r.CacheSize = 10
+		for i := range 200 {
+			res, err := r.Resolve(t.Context(), fmt.Sprintf("n%d.example", i))
+			require.NoError(t, err)
+			require.Equal(t, "6", res.Step)
+		}
+		known := 0
+		for i := range 200 {
+			if _, err := r.Inspect(fmt.Sprintf("n%d.example", i)); err == nil {
+				known++
+			}
+		}
+		assert.Equal(t, 10, known)
+	})
+}
+
+// TestErrors: the error says what was asked and what came back, and works with
+// errors.Is and errors.As.
+func TestErrors(t *testing.T) {
+	t.Parallel()
+	var r resolver.Resolver
+	for _, name := range []string{"", "a b", "h:0", "h\nX: y", strings.Repeat("a", 10000)} {
+		res, err := r.Resolve(t.Context(), name)
+		require.ErrorIs(t, err, resolver.InvalidServerName)
+		assert.Nil(t, res)
+		assert.NotContains(t, err.Error(), "\n")
+		assert.Less(t, len(err.Error()), 500)
+	}
+	within(t, 0, "-- dns --\n* SRV rcode SERVFAIL\n", func(t *testing.T, _ *world.World, r *resolver.Resolver) {
+		res, err := r.Resolve(t.Context(), "h.example")
+		require.ErrorIs(t, err, resolver.SRVTemporary)
+		require.NotErrorIs(t, err, resolver.SRVUnavailable)
+		var typed *resolver.Error
+		require.True(t, errors.As(err, &typed))
+		assert.Equal(t, "SRV _matrix-fed._tcp.h.example", typed.Query)
+		assert.Equal(t, "4", typed.Rule)
+		var dns *srv.Error
+		require.True(t, errors.As(err, &dns))
+		assert.Equal(t, "SERVFAIL", dns.Rcode())
+		assert.Equal(t, "h.example: SRV _matrix-fed._tcp.h.example: SERVFAIL from 192.0.2.53:53", err.Error())
+		require.NotNil(t, res)
+		assert.NotEmpty(t, res.Steps())
+	})
+}
+
+// Explain says where a name leads, with addresses and evidence. This one is an
+// IP literal, which needs no network.
+func ExampleResolver_Explain() {
+	r := resolver.Resolver{AllowNets: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}
+	report := r.Explain(context.Background(), "192.0.2.1:8449")
+	for _, target := range report.Located {
+		fmt.Println(target, target.Addresses)
+	}
+	fmt.Println("Host:", report.Host)
+	// Output:
+	// 192.0.2.1:8449 [192.0.2.1]
+	// Host: 192.0.2.1:8449
+}
+
+// Resolve turns a server name into targets, a Host header and a TLS name.
+func ExampleResolver_Resolve() {
+	var r resolver.Resolver // ready to use
+	res, err := r.Resolve(context.Background(), "[2001:db8::1]:8449")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return
+	}
+	fmt.Println("connect to", res.Targets[0])
+	fmt.Println("Host:", res.Host)
+	fmt.Println("certificate for", res.TLSName)
+	fmt.Println("because of rule", res.Step)
+	// Output:
+	// connect to [2001:db8::1]:8449
+	// Host: [2001:db8::1]:8449
+	// certificate for 2001:db8::1
+	// because of rule 1
+}
+
+// An error says why, for programs and for people.
+func ExampleError() {
+	var r resolver.Resolver
+	_, err := r.Resolve(context.Background(), "https://example.org")
+	if errors.Is(err, resolver.InvalidServerName) {
+		fmt.Println(err)
+	}
+	// Output:
+	// https://example.org: not a valid server name: a server name is not a URL: leave out the scheme and the path
+}
