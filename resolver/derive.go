@@ -289,10 +289,13 @@ func wellKnownQuery(host string) string {
 
 func lower(s string) string { return strings.ToLower(s) }
 
-// liveSource asks the network for what the caches do not know.
+// liveSource asks the network for what the caches do not know. What has been
+// loaded since it began was asked for on its behalf, early or late, and is no
+// hit.
 type liveSource struct {
 	*state
-	ctx context.Context
+	ctx   context.Context
+	began time.Time
 }
 
 func (l liveSource) wellKnown(host string) (*cache.Entry[*verdict], bool, error) {
@@ -308,7 +311,8 @@ func (l liveSource) wellKnown(host string) (*cache.Entry[*verdict], bool, error)
 		})
 		defer early.Stop()
 	}
-	return s.wellKnown.Get(l.ctx, host)
+	e, hit, err := s.wellKnown.Get(l.ctx, host)
+	return e, hit && knownAt(e, l.began), err
 }
 
 func (l liveSource) records(name string, others ...string) (*cache.Entry[*lookup], bool, error) {
@@ -318,8 +322,11 @@ func (l liveSource) records(name string, others ...string) (*cache.Entry[*lookup
 			s.records.Prefetch(other)
 		}
 	}
-	return s.records.Get(l.ctx, name)
+	e, hit, err := s.records.Get(l.ctx, name)
+	return e, hit && knownAt(e, l.began), err
 }
+
+func knownAt[V any](e *cache.Entry[V], t time.Time) bool { return !e.LoadedAt().After(t) }
 
 // peekSource asks nobody.
 type peekSource struct{ *state }

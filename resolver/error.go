@@ -82,7 +82,7 @@ func (e *Error) Is(target error) bool {
 	return ok && code == e.Code
 }
 
-// MarshalJSON gives code, message, rule and query.
+// MarshalJSON gives code, message and rule; the message begins with the query.
 func (e *Error) MarshalJSON() ([]byte, error) {
 	message := e.Detail
 	if e.Query != "" {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"time"
 
 	"mxdiscover/internal/dial"
 	"mxdiscover/internal/guard"
@@ -44,6 +45,7 @@ type Refused struct {
 // never nil; its Err is set if Resolve failed, or if no target has an address
 // that may be dialled.
 func (r *Resolver) Explain(ctx context.Context, serverName string) *Report {
+	began := time.Now()
 	res, err := r.Resolve(ctx, serverName)
 	report := &Report{Result: res}
 	if res == nil {
@@ -56,19 +58,17 @@ func (r *Resolver) Explain(ctx context.Context, serverName string) *Report {
 	report.Located = make([]Located, len(res.Targets))
 	var wg sync.WaitGroup
 	for i, target := range res.Targets {
-		wg.Go(func() { report.Located[i] = r.locate(ctx, res, target) })
+		wg.Go(func() { report.Located[i] = r.locate(ctx, res, target, began) })
 	}
 	wg.Wait()
 	report.Err = verdictOf(report.Located)
 	return report
 }
 
-// locate looks up one target.
-func (r *Resolver) locate(ctx context.Context, res *Result, target Target) Located {
+// locate looks up one target, for a report that began at the given time.
+func (r *Resolver) locate(ctx context.Context, res *Result, target Target, began time.Time) Located {
 	s := r.state()
 	l := Located{Target: target}
-	known := func(typ srv.Type) bool { return fresh(&s.addrs, addrKey{target.Host, typ}) }
-	hits := map[srv.Type]bool{srv.TypeA: known(srv.TypeA), srv.TypeAAAA: known(srv.TypeAAAA)}
 	usable, refused, err := s.dial.Addresses(ctx, target.Host, target.Port)
 	for _, to := range usable {
 		l.Addresses = append(l.Addresses, to.Addr())
@@ -83,7 +83,7 @@ func (r *Resolver) locate(ctx context.Context, res *Result, target Target) Locat
 	}
 	for _, typ := range []srv.Type{srv.TypeAAAA, srv.TypeA} {
 		if e, ok := s.addrs.Peek(addrKey{target.Host, typ}); ok {
-			l.Lookups = append(l.Lookups, lookupStep(res.Step, typ.String()+" "+target.Host, e, hits[typ]))
+			l.Lookups = append(l.Lookups, lookupStep(res.Step, typ.String()+" "+target.Host, e, knownAt(e, began)))
 			if answer, err := answered(e); err == nil {
 				l.nonexistent = l.nonexistent || answer.Rcode == "NXDOMAIN" // of any type (RFC 8020)
 				l.Alias = cmp.Or(l.Alias, answer.Canonical)

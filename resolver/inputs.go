@@ -74,8 +74,9 @@ func (s *state) loadWellKnown(ctx context.Context, host string, prior cache.Prio
 			}
 			status = cache.Bad
 			// An oversized body was never read to its end, and is more often
-			// somebody's error page than a delegation withdrawn.
-			if v.err.Temporary() || v.err.Code == wellknown.TooLarge {
+			// somebody's error page than a delegation withdrawn. A denied
+			// address is what DNS says, which nobody has authenticated.
+			if v.err.Temporary() || v.err.Code == wellknown.TooLarge || v.err.Code == wellknown.AddressDenied {
 				status = cache.Temporary
 			}
 			header := reply.Header

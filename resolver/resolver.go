@@ -184,7 +184,7 @@ func (r *Resolver) Resolve(ctx context.Context, serverName string) (*Result, err
 	if err != nil {
 		return nil, err
 	}
-	d := s.derive(name, liveSource{s, ctx})
+	d := s.derive(name, liveSource{s, ctx, time.Now()})
 	s.memo.put(serverName, d)
 	return d.result(s.intn)
 }

@@ -136,7 +136,7 @@ func (d *Dialer) Addresses(ctx context.Context, host string, port uint16) (usabl
 	for range 2 {
 		select {
 		case a := <-answers:
-			found[a.family], lookupErr = a.addrs, errors.Join(lookupErr, a.err)
+			found[a.family], lookupErr = a.addrs, join(lookupErr, a.err)
 		case <-ctx.Done():
 			return nil, nil, fail.end(ctx.Err())
 		}
@@ -288,7 +288,7 @@ func (r *race) run(ctx context.Context) (*Conn, error) {
 		select {
 		case a := <-answers:
 			unheard--
-			lookupErr = errors.Join(lookupErr, a.err)
+			lookupErr = join(lookupErr, a.err)
 			for _, addr := range a.addrs {
 				if err := r.plan.check(addr); err != nil {
 					r.asked.Attempts = append(r.asked.Attempts, Attempt{Addr: netip.AddrPortFrom(addr, r.plan.port), Kind: Denied, Err: err})
@@ -412,6 +412,22 @@ func (e *Error) end(err error) *Error {
 		e.Kind = Canceled
 	}
 	return e
+}
+
+// both are the failures of both families, in one line.
+type both struct{ first, second error }
+
+func (b both) Error() string   { return b.first.Error() + "; " + b.second.Error() }
+func (b both) Unwrap() []error { return []error{b.first, b.second} }
+
+func join(first, second error) error {
+	switch {
+	case first == nil:
+		return second
+	case second == nil:
+		return first
+	}
+	return both{first, second}
 }
 
 var errNoAddress = errors.New("no address")

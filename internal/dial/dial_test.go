@@ -93,6 +93,7 @@ func TestRace(t *testing.T) {
 		{about: "nothing listens", six: answerIn{addrs: []string{six1}}, four: answerIn{addrs: []string{four1}}, kind: ConnectFailed, took: ms(40)},
 		{about: "no address", kind: NoAddress},
 		{about: "unknown", six: answerIn{err: errors.New("SERVFAIL")}, kind: LookupFailed},
+		{about: "both unknown", six: answerIn{err: errors.New("SERVFAIL")}, four: answerIn{err: errors.New("REFUSED")}, kind: LookupFailed},
 		{about: "denied", four: answerIn{addrs: []string{"10.0.0.1", "127.0.0.1"}}, kind: Denied},
 		{about: "denied counts more than unknown", six: answerIn{err: errors.New("SERVFAIL")}, four: answerIn{addrs: []string{"10.0.0.1"}}, kind: Denied},
 		{about: "one denied, the other dialled", four: answerIn{addrs: []string{"10.0.0.1", four1}}, up: []string{four1}, want: four1, took: ms(20)},
@@ -118,6 +119,7 @@ func TestRace(t *testing.T) {
 					require.ErrorAs(t, err, &e)
 					assert.Equal(t, test.kind, e.Kind)
 					assert.Contains(t, e.Error(), "host.example")
+					assert.NotContains(t, e.Error(), "\n")
 				} else {
 					require.NoError(t, err)
 					assert.Equal(t, test.want, conn.Addr.Addr().String())
