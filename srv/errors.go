@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"mxdiscover/internal/printable"
 )
 
 // ErrName is what an [*Error] wraps when the name cannot be one in the DNS. Nothing was asked, and
@@ -58,7 +59,7 @@ func (e *Error) Error() string {
 	}
 	ended := errors.Is(e.Err, context.Canceled) || errors.Is(e.Err, context.DeadlineExceeded)
 	if e.Err != nil && (ended || len(problems) == 0) {
-		problems = append([]string{safe(e.Err.Error())}, problems...)
+		problems = append([]string{printable.Line(e.Err.Error())}, problems...)
 	}
 	b.WriteString(strings.Join(problems, "; "))
 	return b.String()
@@ -126,17 +127,9 @@ func newTry(t Try, err error) Try {
 	case errors.As(err, &errno):
 		t.Problem = errno.Error()
 	case errors.As(err, &op) && op.Err != nil:
-		t.Problem = safe(op.Err.Error())
+		t.Problem = printable.Line(op.Err.Error())
 	default:
-		t.Problem = safe(err.Error())
+		t.Problem = printable.Line(err.Error())
 	}
 	return t
-}
-
-// safe returns s, quoted if anything in it could do harm in a line of a log.
-func safe(s string) string {
-	if q := strconv.QuoteToASCII(s); q[1:len(q)-1] != strings.ReplaceAll(s, `"`, `\"`) {
-		return q
-	}
-	return s
 }

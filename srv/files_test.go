@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"mxdiscover/internal/memnet"
+	"mxdiscover/internal/printable"
 )
 
 func writeFile(t *testing.T, text string) string {
@@ -77,7 +78,7 @@ func FuzzResolvConf(f *testing.F) {
 			at, err := netip.ParseAddrPort(s)
 			assert.NoError(t, err)
 			assert.Equal(t, uint16(53), at.Port())
-			assert.Equal(t, s, safe(s))
+			assert.Equal(t, s, printable.Line(s))
 		}
 		assert.True(t, time.Second <= c.timeout && c.timeout <= maxTimeout*time.Second)
 		assert.True(t, 1 <= c.attempts && c.attempts <= maxAttempts)
@@ -172,7 +173,7 @@ func FuzzHosts(f *testing.F) {
 			}
 			for _, a := range h.v6 {
 				assert.True(t, a.Is6())
-				assert.Equal(t, a.String(), safe(a.String()))
+				assert.Equal(t, a.String(), printable.Line(a.String()))
 			}
 		}
 	})

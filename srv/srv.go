@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"mxdiscover/internal/printable"
 )
 
 const (
@@ -201,7 +203,7 @@ type Try struct {
 func (c *Client) LookupSRV(ctx context.Context, name string) (*Answer, error) {
 	short, ok := cleanName(name)
 	if !ok {
-		return nil, &Error{Name: safe(name), Type: TypeSRV, Err: ErrName}
+		return nil, &Error{Name: printable.Line(name), Type: TypeSRV, Err: ErrName}
 	}
 	return c.lookup(ctx, short, TypeSRV)
 }
@@ -213,9 +215,9 @@ func (c *Client) LookupAddrs(ctx context.Context, host string, typ Type) (*Answe
 	name, ok := cleanName(host)
 	switch {
 	case typ != TypeA && typ != TypeAAAA:
-		return nil, &Error{Name: safe(host), Type: typ, Err: errType}
+		return nil, &Error{Name: printable.Line(host), Type: typ, Err: errType}
 	case !ok || endsInNumber(name):
-		return nil, &Error{Name: safe(host), Type: typ, Err: ErrName}
+		return nil, &Error{Name: printable.Line(host), Type: typ, Err: ErrName}
 	case ctx.Err() != nil:
 		return nil, &Error{Name: name, Type: typ, Err: ctx.Err()}
 	}

@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
+	"mxdiscover/internal/printable"
 	"mxdiscover/internal/servername"
 )
 
@@ -87,7 +87,7 @@ func ParseServer(body []byte) (server string, err error) {
 		if errors.As(err, &bad) {
 			problem = bad.Problem // its Error() would quote the name once more
 		}
-		return "", parseError(KindBadServerName, "%s is %s: %s", serverKey, quote(server), problem)
+		return "", parseError(KindBadServerName, "%s is %s: %s", serverKey, printable.Quote(server, maxQuoted), problem)
 	}
 	return server, nil
 }
@@ -168,7 +168,7 @@ func missingError(object map[string]json.RawMessage) error {
 	}
 	if len(near) > 0 {
 		// The same text for the same document, though a map has no order.
-		return parseError(KindMissing, "the key must be %q, found %s", serverKey, quote(slices.Min(near)))
+		return parseError(KindMissing, "the key must be %q, found %s", serverKey, printable.Quote(slices.Min(near), maxQuoted))
 	}
 	if _, ok := object["m.homeserver"]; ok {
 		return parseError(KindMissing, "there is no %q; %q belongs in /.well-known/matrix/client", serverKey, "m.homeserver")
@@ -209,33 +209,4 @@ func invalidUTF8(b []byte) int {
 		i += size
 	}
 	return -1
-}
-
-// quote returns s as a quoted Go string of at most maxQuoted bytes. What is
-// cut off is shown by three dots after the closing quote.
-func quote(s string) string {
-	const dots = "..."
-	if len(s) <= maxQuoted { // else the quotation is longer still
-		if q := strconv.Quote(s); len(q) <= maxQuoted {
-			return q
-		}
-	}
-	for size := min(len(s), maxQuoted); ; size-- {
-		s = cutText(s, size)
-		if q := strconv.Quote(s); len(q) <= maxQuoted-len(dots) {
-			return q + dots
-		}
-	}
-}
-
-// cutText returns the longest beginning of s that has at most size bytes and
-// does not end within a character.
-func cutText(s string, size int) string {
-	if len(s) <= size {
-		return s
-	}
-	for size > 0 && !utf8.RuneStart(s[size]) {
-		size--
-	}
-	return s[:size]
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"net/netip"
 	"net/url"
 	"strings"
 
@@ -32,13 +33,11 @@ func errorHint(r *resolver.Report) string {
 		return "the owner must give " + host + " an A or AAAA record, or delegate to another host"
 	case resolver.AddressDenied:
 		for _, l := range r.Located {
-			for _, refused := range l.Refused {
-				bits := "/128"
-				if refused.Addr.Is4() {
-					bits = "/32"
-				}
-				return "if this network is yours, --allow-net " + refused.Addr.String() + bits + " lets it be dialled"
+			if len(l.Refused) == 0 {
+				continue
 			}
+			addr := l.Refused[0].Addr.WithZone("").Unmap()
+			return "if this network is yours, --allow-net " + netip.PrefixFrom(addr, addr.BitLen()).String() + " lets it be dialled"
 		}
 	case resolver.WellKnownInvalid:
 		return `the owner must serve {"m.server":"HOST:PORT"}; --rules current goes on to SRV here`

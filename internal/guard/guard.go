@@ -23,9 +23,9 @@ import (
 	"context"
 	"encoding/binary"
 	"net/netip"
-	"strconv"
 	"syscall"
-	"unicode/utf8"
+
+	"mxdiscover/internal/printable"
 )
 
 // A Guard says which addresses may be dialled. The zero Guard is the default
@@ -105,7 +105,7 @@ func (g Guard) Check(a netip.Addr) error {
 func (g Guard) CheckAddrPort(hostport string) error {
 	ap, err := netip.ParseAddrPort(hostport)
 	if err != nil {
-		return &DeniedError{Reason: "not an IP address and port: " + quote(hostport)}
+		return &DeniedError{Reason: "not an IP address and port: " + printable.Quote(hostport, maxQuoted)}
 	}
 	return g.Check(ap.Addr())
 }
@@ -119,7 +119,7 @@ func (g Guard) Control(_ context.Context, network, address string, _ syscall.Raw
 	case "tcp", "tcp4", "tcp6":
 		return g.CheckAddrPort(address)
 	}
-	return &DeniedError{Reason: "not a TCP network: " + quote(network)}
+	return &DeniedError{Reason: "not a TCP network: " + printable.Quote(network, maxQuoted)}
 }
 
 // Unwrap returns the IPv4 address that an IPv6 address carries, and any
@@ -213,14 +213,3 @@ func halves(a netip.Addr) (hi, lo uint64) {
 // maxQuoted bounds how much of a refused text an error repeats, in bytes. The
 // longest address with its port, all eight groups written out, has 47.
 const maxQuoted = 64
-
-func quote(s string) string {
-	if len(s) <= maxQuoted {
-		return strconv.Quote(s)
-	}
-	n := maxQuoted
-	for n > maxQuoted-utf8.UTFMax && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return strconv.Quote(s[:n]) + "..."
-}

@@ -263,8 +263,8 @@ func TestCheckAddrPort(t *testing.T) {
 		"127.1:80":          `may not be dialled: not an IP address and port: "127.1:80"`,
 		"017.0.0.1:80":      `may not be dialled: not an IP address and port: "017.0.0.1:80"`,
 		"a\nb:80":           `may not be dialled: not an IP address and port: "a\nb:80"`,
-		strings.Repeat("a", 63) + "üb:80": `may not be dialled: not an IP address and port: "` +
-			strings.Repeat("a", 63) + `"...`,
+		strings.Repeat("a", 58) + "üb:80": `may not be dialled: not an IP address and port: "` +
+			strings.Repeat("a", 58) + `"...`,
 	} {
 		err := g.CheckAddrPort(in)
 		assert.EqualError(t, err, want, in)

@@ -22,3 +22,24 @@ func TestLine(t *testing.T) {
 		assert.Equal(t, want, Line(in), "%q", in)
 	}
 }
+
+func TestQuote(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		in   string
+		most int
+		want string
+	}{
+		{"", 10, `""`},
+		{"short", 10, `"short"`},
+		{"12345678", 10, `"12345678"`},
+		{"123456789", 10, `"12345"...`},
+		{"a\nb", 10, `"a\nb"`},
+		{"\n\n\n\n\n", 10, `"\n\n"...`},
+		{"bücher und mehr", 8, `"bü"...`},
+		{"büü", 6, `"b"...`},
+		{"anything", 0, `""...`},
+	} {
+		assert.Equal(t, test.want, Quote(test.in, test.most), "%q", test.in)
+	}
+}

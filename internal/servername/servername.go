@@ -20,9 +20,10 @@ package servername
 
 import (
 	"net/netip"
-	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"mxdiscover/internal/printable"
 )
 
 const (
@@ -60,7 +61,7 @@ type Error struct {
 
 // Error returns one line. It quotes the input, cut to 80 bytes.
 func (e *Error) Error() string {
-	return "invalid server name " + quote(e.Input) + ": " + e.Problem
+	return "invalid server name " + printable.Quote(e.Input, maxQuoted) + ": " + e.Problem
 }
 
 // What can be wrong. These texts are read by people; no program should compare them.
@@ -293,18 +294,6 @@ func explain(s, problem string) string {
 func isBareIPv6(s string) bool {
 	addr, err := netip.ParseAddr(s)
 	return err == nil && addr.Is6()
-}
-
-// quote makes a cut, printable line of s.
-func quote(s string) string {
-	if len(s) <= maxQuoted {
-		return strconv.Quote(s)
-	}
-	n := maxQuoted
-	for n > maxQuoted-utf8.UTFMax && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return strconv.Quote(s[:n]) + "..."
 }
 
 // String returns the name as given, byte for byte.

@@ -263,10 +263,10 @@ func TestErrorText(t *testing.T) {
 	for in, want := range map[string]string{
 		"h:0":    `invalid server name "h:0": the port is not between 1 and 65535`,
 		"t\r\nX": `invalid server name "t\r\nX": it holds white space or a control character`,
-		// The cut does not split a letter: 79 bytes and then one of two.
-		strings.Repeat("a", 79) + "üx": `invalid server name "` + strings.Repeat("a", 79) + `"...: it is not ASCII: give an international name in its xn-- form`,
-		strings.Repeat("a", 80) + "_":  `invalid server name "` + strings.Repeat("a", 80) + `"...: a host name has no underscore`,
-		strings.Repeat("_", 80):        `invalid server name "` + strings.Repeat("_", 80) + `": a host name has no underscore`,
+		// 80 bytes with quotes and dots, and the cut does not split a letter.
+		strings.Repeat("a", 74) + "üxyz": `invalid server name "` + strings.Repeat("a", 74) + `"...: it is not ASCII: give an international name in its xn-- form`,
+		strings.Repeat("a", 80) + "_":    `invalid server name "` + strings.Repeat("a", 75) + `"...: a host name has no underscore`,
+		strings.Repeat("_", 78):          `invalid server name "` + strings.Repeat("_", 78) + `": a host name has no underscore`,
 	} {
 		_, err := servername.Parse(in)
 		assert.EqualError(t, err, want)

@@ -12,6 +12,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"mxdiscover/internal/printable"
 )
 
 // maxRequestBody is what is read of a request's body before the answer: more than any login has.
@@ -223,7 +225,7 @@ func (h handler) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	if req.TLS == nil {
 		scheme = "http"
 	}
-	w.log(printable(req.Method + " " + scheme + "://" + req.Host + req.URL.RequestURI()))
+	w.log(printable.Line(req.Method + " " + scheme + "://" + req.Host + req.URL.RequestURI()))
 	io.Copy(io.Discard, io.LimitReader(req.Body, maxRequestBody))
 	r := w.choose(req, e)
 	if r == nil {

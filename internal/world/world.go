@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"mxdiscover/internal/memnet"
+	"mxdiscover/internal/printable"
 )
 
 // maxAsked bounds the log: a world that is served for days must not fill the memory. What comes
@@ -502,15 +503,7 @@ func logName(name string) string {
 	if name != "." {
 		name = strings.TrimSuffix(name, ".")
 	}
-	return printable(strings.ToLower(name))
-}
-
-// printable escapes what could play tricks on whoever reads it.
-func printable(s string) string {
-	if q := strconv.QuoteToASCII(s); q != `"`+s+`"` {
-		return q
-	}
-	return s
+	return printable.Line(strings.ToLower(name))
 }
 
 func (Loopback) listen(netip.AddrPort) (net.Listener, string, error) {
