@@ -101,7 +101,9 @@ func (c *Cache[K, V]) setup() {
 	}
 	c.maxLoads = orDefault(c.MaxLoads, DefaultMaxLoads)
 	c.base = time.Now()
-	c.entries, _ = simplelru.NewLRU[K, *Entry[V]](orDefault(c.Size, DefaultSize), nil) // fails only for a size below 1
+	// Whatever leaves, by eviction, Forget or Purge, is no longer the last word.
+	left := func(_ K, e *Entry[V]) { e.replaced.Store(true) }
+	c.entries, _ = simplelru.NewLRU(orDefault(c.Size, DefaultSize), left) // fails only for a size below 1
 	c.flights = make(map[K]*flight[K, V])
 }
 
@@ -174,10 +176,7 @@ func (c *Cache[K, V]) Forget(key K) {
 	c.once.Do(c.setup)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if e, ok := c.entries.Peek(key); ok {
-		e.replaced.Store(true)
-		c.entries.Remove(key)
-	}
+	c.entries.Remove(key)
 	if f, ok := c.flights[key]; ok {
 		c.detach(f)
 	}
@@ -188,9 +187,6 @@ func (c *Cache[K, V]) Purge() {
 	c.once.Do(c.setup)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, e := range c.entries.Values() {
-		e.replaced.Store(true)
-	}
 	c.entries.Purge()
 	for _, f := range c.flights {
 		c.detach(f)

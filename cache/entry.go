@@ -98,9 +98,9 @@ func (e *Entry[V]) Failures() int { return e.failures }
 // wrong with the source; for a Bad or Temporary entry it is Value.
 func (e *Entry[V]) Failure() (v V, failed bool) { return e.failed, e.failures > 0 }
 
-// Current reports whether the entry is still the cache's last word: false once a newer one has replaced it or it was forgotten.
-// It is cheap, so that something built from an entry can be checked on every use. It says nothing of expiry. An entry that
-// was merely evicted stays current, also when its key is loaded or forgotten later: the cache no longer knows it.
+// Current reports whether the entry is still the cache's last word: false once a newer one has replaced it, it was
+// forgotten, or it was evicted. It is cheap, so that something built from an entry can be checked on every use. It says
+// nothing of expiry.
 func (e *Entry[V]) Current() bool { return !e.replaced.Load() }
 
 // prior is what the loader is told about e, which may be nil.

@@ -144,6 +144,7 @@ func (m *model) end(f *modelFlight) {
 	m.entries[f.key] = e
 	m.touch(f.key)
 	if len(m.recent) > m.size {
+		m.entries[m.recent[0]].replaced = true
 		delete(m.entries, m.recent[0])
 		m.recent = m.recent[1:]
 	}

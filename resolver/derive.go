@@ -11,12 +11,17 @@ import (
 	"mxdiscover/internal/printable"
 	"mxdiscover/internal/servername"
 	"mxdiscover/srv"
+	"mxdiscover/wellknown"
 )
 
 const (
 	// defaultPort is the port of a server that names none (Server-Server API,
 	// "Resolving server names", 1, 3.1, 3.5 and 6).
 	defaultPort = 8448
+
+	// memoLife is how long an answer is repeated before its inputs are looked
+	// at again.
+	memoLife = time.Minute
 
 	fedPrefix    = "_matrix-fed._tcp." // S2S 3.3 and 4
 	legacyPrefix = "_matrix._tcp."     // S2S 3.4 and 5, deprecated
@@ -58,9 +63,10 @@ type derived struct {
 	wk   *verdictUse // nil if it was not asked, or did not answer
 	sets []setUse
 
-	cut   bool          // an input did not come
-	warm  bool          // every input was at hand
-	until time.Duration // when the first input is due, on the memo's clock
+	cut    bool          // an input did not come
+	waited time.Duration // for that input
+	warm   bool          // every input was at hand
+	until  time.Duration // when the first input is due, on the memo's clock
 }
 
 // result gives the answer with its targets in an order drawn anew.
@@ -135,8 +141,10 @@ func (d *derived) at(rule string, name servername.Name) {
 // delegate is rule 3.
 func (d *derived) delegate(from source) {
 	host := d.name.DNSName()
+	begun := time.Now()
 	e, hit, err := from.wellKnown(host)
 	if err != nil {
+		d.waited = time.Since(begun)
 		d.interrupted("3", wellKnownQuery(host), err)
 		return
 	}
@@ -182,8 +190,10 @@ func (d *derived) look(from source, name servername.Name, fed, legacy, fallback 
 		for _, later := range asks[i+1:] {
 			others = append(others, later.name)
 		}
+		begun := time.Now()
 		e, hit, err := from.records(a.name, others...)
 		if err != nil {
+			d.waited = time.Since(begun)
 			d.interrupted(a.rule, "SRV "+a.name, err)
 			return
 		}
@@ -245,6 +255,10 @@ func (d *derived) interrupted(rule, query string, err error) {
 // date finds when the first input expires, and until when d may be repeated.
 func (d *derived) date(base time.Time) {
 	d.warm, d.until = !d.cut, math.MaxInt64
+	if d.wk != nil || d.sets != nil {
+		// Looking at the inputs now and then keeps them in their caches.
+		d.until = time.Since(base) + memoLife
+	}
 	input := func(expires, refresh time.Time, hit bool) {
 		if d.res.Expires.IsZero() || expires.Before(d.res.Expires) {
 			d.res.Expires = expires
@@ -284,7 +298,7 @@ func targets(records []srv.Record) []Target {
 }
 
 func wellKnownQuery(host string) string {
-	return "GET https://" + host + "/.well-known/matrix/server"
+	return "GET https://" + host + wellknown.ServerPath
 }
 
 func lower(s string) string { return strings.ToLower(s) }

@@ -22,8 +22,8 @@
 // looks up the addresses as well, for people and reports. Both return the
 // evidence: every rule, what was asked, of whom, and what came back.
 //
-// Everything that comes from the network is taken for hostile. Addresses of
-// private and special-purpose networks are not dialled unless
-// [Resolver.AllowNets] opens them, all quantities are bounded, all waits have
-// a deadline of their own, and a caller who gives up leaves nothing behind.
+// Everything that comes from the network is taken for hostile. The package
+// dials no address of a private or special-purpose network unless
+// [Resolver.AllowNets] opens it, all quantities are bounded, all waits have a
+// deadline of their own, and a caller who gives up leaves nothing behind.
 package resolver

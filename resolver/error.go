@@ -67,6 +67,9 @@ type Error struct {
 
 func (e *Error) Error() string {
 	name := printable.Line(e.ServerName)
+	if e.Code == InvalidServerName {
+		name = printable.Quote(e.ServerName, 80)
+	}
 	if e.Query != "" {
 		return fmt.Sprintf("%s: %s: %s", name, e.Query, e.Detail)
 	}
@@ -75,6 +78,17 @@ func (e *Error) Error() string {
 
 // Unwrap gives the cause.
 func (e *Error) Unwrap() error { return e.Err }
+
+// Temporary reports whether the same name may well resolve soon: nobody could
+// say, or there was no time. What is not temporary was said by DNS, by the
+// well-known host, or by the rules.
+func (e *Error) Temporary() bool {
+	switch e.Code {
+	case SRVTemporary, AddressTemporary, Timeout, Canceled, NotKnown:
+		return true
+	}
+	return false
+}
 
 // Is reports whether target is the error's Code.
 func (e *Error) Is(target error) bool {

@@ -19,25 +19,29 @@ import (
 type Report struct {
 	*Result           // never nil; only ServerName is set if the name is not valid
 	Located []Located // the Result's targets in their order
-	Err     *Error    // nil if there is something to connect to
+	Err     error     // nil if there is something to connect to, else an *[Error]
 }
 
 // Located is a target and what a connection to it would dial.
 type Located struct {
 	Target
-	Addresses []netip.Addr // that may be dialled, in the order of RFC 8305; IPv6 first
-	Refused   []Refused    // that may not
-	Alias     string       // what Host is an alias (CNAME) of, if it is one
-	Lookups   []Step       // the evidence: A and AAAA; Rule is that of the Result
-	Err       *Error       // nil if there is an address to dial
+	Addresses []netip.AddrPort // that would be dialled, IPv6 first; the port is the target's unless ConnectTo says otherwise
+	Refused   []Refused        // that may not be dialled
+	Alias     string           // what Host is an alias (CNAME) of, if it is one
+	Lookups   []Step           // the evidence: A and AAAA; Rule is that of the Result
+	Err       error            // nil if there is an address to dial, else an *[Error]
 
 	nonexistent bool // not even the name exists
 }
 
 // Refused is an address that may not be dialled, and why.
 type Refused struct {
-	Addr   netip.Addr
-	Reason string
+	Addr   netip.Addr `json:"address"`
+	Reason string     `json:"reason"`
+
+	// Allow is what a prefix of Resolver.AllowNets must hold to open Addr: the
+	// IPv4 address inside an IPv6 one. It is the zero Addr if nothing opens it.
+	Allow netip.Addr `json:"-"`
 }
 
 // Explain resolves serverName as Resolve does, looks up the addresses of every
@@ -52,7 +56,7 @@ func (r *Resolver) Explain(ctx context.Context, serverName string) *Report {
 		report.Result = &Result{ServerName: serverName}
 	}
 	if err != nil {
-		errors.As(err, &report.Err)
+		report.Err = err
 		return report
 	}
 	report.Located = make([]Located, len(res.Targets))
@@ -61,7 +65,9 @@ func (r *Resolver) Explain(ctx context.Context, serverName string) *Report {
 		wg.Go(func() { report.Located[i] = r.locate(ctx, res, target, began) })
 	}
 	wg.Wait()
-	report.Err = verdictOf(report.Located)
+	if worst := verdictOf(report.Located); worst != nil {
+		report.Err = worst
+	}
 	return report
 }
 
@@ -70,16 +76,17 @@ func (r *Resolver) locate(ctx context.Context, res *Result, target Target, began
 	s := r.state()
 	l := Located{Target: target}
 	usable, refused, err := s.dial.Addresses(ctx, target.Host, target.Port)
-	for _, to := range usable {
-		l.Addresses = append(l.Addresses, to.Addr())
-	}
+	l.Addresses = usable
 	for _, a := range refused {
-		reason := a.Err.Error()
+		reason, allow := a.Err.Error(), netip.Addr{}
 		var denied *guard.DeniedError
 		if errors.As(a.Err, &denied) {
 			reason = denied.Reason
+			if !denied.Unwrapped.IsUnspecified() {
+				allow = denied.Unwrapped
+			}
 		}
-		l.Refused = append(l.Refused, Refused{a.Addr.Addr(), reason})
+		l.Refused = append(l.Refused, Refused{a.Addr.Addr(), reason, allow})
 	}
 	for _, typ := range []srv.Type{srv.TypeAAAA, srv.TypeA} {
 		if e, ok := s.addrs.Peek(addrKey{target.Host, typ}); ok {
@@ -94,30 +101,33 @@ func (r *Resolver) locate(ctx context.Context, res *Result, target Target, began
 	if !errors.As(err, &failed) {
 		return l
 	}
-	l.Err = &Error{ServerName: res.ServerName, Rule: res.Step, Err: err}
-	// The name itself needs not be said twice.
-	whose := target.Host
-	if whose == lower(res.ServerName) {
-		whose = "the name"
-	}
+	e := &Error{Code: AddressTemporary, ServerName: res.ServerName, Rule: res.Step, Err: err}
+	l.Err = e
 	switch failed.Kind {
 	case dial.Denied:
 		first := l.Refused[0]
-		l.Err.Code, l.Err.Detail = AddressDenied, fmt.Sprintf("%s leads to %s, which may not be dialled: %s", whose, first.Addr, first.Reason)
+		e.Code, e.Detail = AddressDenied, fmt.Sprintf("its address %s may not be dialled: %s", first.Addr, first.Reason)
 		if first.Addr.String() == target.Host {
-			l.Err.Detail = fmt.Sprintf("%s may not be dialled: %s", first.Addr, first.Reason)
+			e.Detail = "it may not be dialled: " + first.Reason
 		}
 	case dial.NoAddress:
-		l.Err.Code, l.Err.Detail = NoAddress, whose+" has no address (no A and no AAAA record)"
+		e.Code, e.Detail = NoAddress, "it has no address (no A and no AAAA record)"
 		if l.nonexistent {
-			l.Err.Detail = whose + " does not exist (NXDOMAIN)"
+			e.Detail = "it does not exist (NXDOMAIN)"
 		}
 	case dial.TimedOut:
-		l.Err.Code, l.Err.Detail = Timeout, "no addresses of "+target.Host+" when the time was up"
+		e.Code, e.Detail = Timeout, "no answer about its addresses when the time was up"
 	case dial.Canceled:
-		l.Err.Code, l.Err.Detail = Canceled, "given up by the caller"
+		e.Code, e.Detail = Canceled, "given up by the caller"
 	default:
-		l.Err.Code, l.Err.Detail = AddressTemporary, "the addresses of "+target.Host+" could not be looked up: "+describeFailure(failed.Err)
+		e.Detail = "its addresses could not be looked up: " + describeFailure(failed.Err)
+	}
+	// Where the name of the target comes from is what has to be changed.
+	switch res.Step {
+	case "3.1", "3.2", "3.5":
+		e.Detail = fmt.Sprintf("m.server names %s: %s", target.Host, e.Detail)
+	case "3.3", "3.4", "4", "5":
+		e.Detail = fmt.Sprintf("an SRV record points at %s: %s", target.Host, e.Detail)
 	}
 	return l
 }
@@ -127,11 +137,12 @@ func (r *Resolver) locate(ctx context.Context, res *Result, target Target, began
 func verdictOf(located []Located) *Error {
 	var worst *Error
 	for _, l := range located {
-		if l.Err == nil {
+		var e *Error
+		if !errors.As(l.Err, &e) {
 			return nil
 		}
-		if worst == nil || weight(l.Err.Code) > weight(worst.Code) {
-			worst = l.Err
+		if worst == nil || weight(e.Code) > weight(worst.Code) {
+			worst = e
 		}
 	}
 	return worst
@@ -157,8 +168,9 @@ func (r *Report) Warnings() []Warning {
 	list := r.Result.Warnings()
 	bySRV := r.Step == "3.3" || r.Step == "3.4" || r.Step == "4" || r.Step == "5"
 	for _, l := range r.Located {
-		if l.Err != nil && r.Err == nil {
-			list = append(list, Warning{"target_" + string(l.Err.Code), l.Err.Detail})
+		var e *Error
+		if errors.As(l.Err, &e) && r.Err == nil {
+			list = append(list, Warning{"target_" + string(e.Code), e.Detail})
 		}
 		if l.Err == nil && len(l.Refused) > 0 {
 			list = append(list, Warning{"address_refused", fmt.Sprintf("%s of %s may not be dialled: %s", l.Refused[0].Addr, l.Host, l.Refused[0].Reason)})
@@ -176,13 +188,18 @@ func (r *Report) MarshalJSON() ([]byte, error) {
 	type target struct {
 		Target
 		Addresses []netip.Addr `json:"addresses,omitempty"`
+		Refused   []Refused    `json:"refused,omitempty"`
 		Lookups   []Step       `json:"lookups,omitempty"`
 	}
 	form := r.Result.form()
 	for _, l := range r.Located {
-		form.Targets = append(form.Targets, target{l.Target, l.Addresses, l.Lookups})
+		t := target{Target: l.Target, Refused: l.Refused, Lookups: l.Lookups}
+		for _, to := range l.Addresses {
+			t.Addresses = append(t.Addresses, to.Addr())
+		}
+		form.Targets = append(form.Targets, t)
 	}
 	form.Warnings = append([]Warning{}, r.Warnings()...)
-	form.Error = r.Err
+	errors.As(r.Err, &form.Error)
 	return json.Marshal(form)
 }

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"mxdiscover/cache"
@@ -30,6 +32,16 @@ const (
 	wellKnownTries = 3
 	wellKnownPause = 500 * time.Millisecond
 
+	// maxKeptURL is how much of a redirect's URL, or of a bad record's target,
+	// is kept as evidence.
+	maxKeptURL = 200
+
+	// maxKeptTries is how many failed exchanges with DNS servers are kept.
+	maxKeptTries = 4
+
+	// maxKeptDropped is how many of the bad records of a set are kept.
+	maxKeptDropped = 4
+
 	// lately is how long after its expiry a valid answer counts for that.
 	lately = 2 * time.Hour
 )
@@ -47,6 +59,7 @@ type verdict struct {
 type lookup struct {
 	answer   *srv.Answer // if err is nil
 	err      error       // nobody could say
+	dropped  int         // bad records, of which answer has the first
 	lifetime time.Duration
 	duration time.Duration
 }
@@ -80,15 +93,32 @@ func (s *state) loadWellKnown(ctx context.Context, host string, prior cache.Prio
 				status = cache.Temporary
 			}
 			header := reply.Header
-			if 300 <= reply.Status && reply.Status < 400 {
-				header = nil // the lifetime of a redirect says nothing of the document's
+			// A redirect, or the header of a document that did not come, says
+			// nothing of how long to leave the failure alone.
+			if reply.Status/100 == 3 || reply.Status == http.StatusOK && status == cache.Temporary {
+				header = nil
 			}
 			v.lifetime = wellknown.FailureLifetime(reply.Status, header, reply.At, prior.Failures+1, s.jitter())
 		}
+		v.flatten()
 		s.log.LogAttrs(ctx, slog.LevelDebug, "well-known",
 			slog.String("host", host), slog.String("outcome", string(v.outcome())), slog.String("detail", v.detail()),
 			slog.Duration("lifetime", v.lifetime), slog.Duration("took", v.duration))
 		return cache.Loaded[*verdict]{Value: v, Status: status, Lifetime: v.lifetime}
+	}
+}
+
+// flatten drops what a cache should not keep. Causes hold the certificates of
+// strangers, and the words for people have been made from them.
+func (v *verdict) flatten() {
+	if v.err != nil {
+		flat := *v.err
+		flat.Err = nil
+		v.err = &flat
+	}
+	for i := range v.hops {
+		h := &v.hops[i]
+		h.URL, h.Location, h.Err = strings.Clone(printable.Cut(h.URL, maxKeptURL)), strings.Clone(printable.Cut(h.Location, maxKeptURL)), nil
 	}
 }
 
@@ -133,6 +163,18 @@ func (s *state) looked(ctx context.Context, prior cache.Prior[*lookup], ask func
 	l, status := new(lookup), cache.Good
 	l.answer, l.err = ask()
 	l.duration = time.Since(begun)
+	var failed *srv.Error
+	if errors.As(l.err, &failed) && len(failed.Tries) > maxKeptTries {
+		failed.Tries = slices.Clone(failed.Tries[len(failed.Tries)-maxKeptTries:])
+	}
+	if a := l.answer; a != nil {
+		l.dropped = len(a.Dropped)
+		a.Tries = slices.Clone(a.Tries[:min(len(a.Tries), maxKeptTries)])
+		a.Dropped = slices.Clone(a.Dropped[:min(len(a.Dropped), maxKeptDropped)])
+		for i := range a.Dropped {
+			a.Dropped[i].Record.Target = strings.Clone(printable.Cut(a.Dropped[i].Record.Target, maxKeptURL))
+		}
+	}
 	if l.err != nil {
 		status = cache.Temporary
 		l.answer = nil

@@ -44,6 +44,14 @@ func (m *memo) put(serverName string, d *derived) {
 	m.mu.Unlock()
 }
 
+// peek is what is held for serverName, good or not.
+func (m *memo) peek(serverName string) *derived {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	d, _ := m.lru.Peek(serverName)
+	return d
+}
+
 func (m *memo) forget(serverName string) {
 	m.mu.Lock()
 	m.lru.Remove(serverName)

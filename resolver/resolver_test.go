@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -401,6 +402,159 @@ func TestMany(t *testing.T) {
 	})
 }
 
+// TestHotNamesStay: a name that is resolved all the time is not pushed out by
+// names that are resolved once, although its answers come from the memo.
+func TestHotNamesStay(t *testing.T) {
+	t.Parallel()
+	scene := `
+-- zone --
+*.example.  A  203.0.113.1
+-- GET https://hot.example/.well-known/matrix/server --
+200
+Cache-Control: max-age=10000
+
+{"m.server":"t.example:443"}
+-- GET https://hot.example/.well-known/matrix/server from 8000s --
+503
+`
+	within(t, 0, scene, func(t *testing.T, _ *world.World, r *resolver.Resolver) {
+		r.CacheSize = 20
+		host := func() string {
+			begun := time.Now()
+			res, err := r.Resolve(t.Context(), "hot.example")
+			require.NoError(t, err)
+			assert.Zero(t, time.Since(begun))
+			return res.Host
+		}
+		for i := range 810 {
+			require.Equal(t, "t.example:443", host())
+			_, err := r.Resolve(t.Context(), fmt.Sprintf("junk%d.example", i))
+			require.NoError(t, err)
+			time.Sleep(10 * time.Second)
+		}
+		_, err := r.Inspect("hot.example")
+		require.NoError(t, err)
+	})
+}
+
+// TestForgetAfterEviction: Forget reaches what was pushed out of the caches
+// and is still repeated, under every spelling.
+func TestForgetAfterEviction(t *testing.T) {
+	t.Parallel()
+	scene := `
+-- zone --
+*.example.  A  203.0.113.1
+-- GET https://hot.example/.well-known/matrix/server --
+200
+
+{"m.server":"old.example:443"}
+-- GET https://hot.example/.well-known/matrix/server from 10s --
+200
+
+{"m.server":"new.example:443"}
+`
+	within(t, 0, scene, func(t *testing.T, _ *world.World, r *resolver.Resolver) {
+		r.CacheSize = 4
+		check := func(want string) {
+			for _, name := range []string{"hot.example", "Hot.example"} {
+				for range 3 {
+					res, err := r.Resolve(t.Context(), name)
+					require.NoError(t, err)
+					require.Equal(t, want, res.Host, name)
+				}
+			}
+		}
+		check("old.example:443")
+		for i := range 3 {
+			_, err := r.Resolve(t.Context(), fmt.Sprintf("junk%d.example", i))
+			require.NoError(t, err)
+		}
+		time.Sleep(20 * time.Second)
+		r.Forget("hot.example")
+		check("new.example:443")
+	})
+}
+
+// TestTruncatedDocument: the lifetime of a document that did not come does not
+// date the failure.
+func TestTruncatedDocument(t *testing.T) {
+	t.Parallel()
+	scene := `
+-- zone --
+cut.example.  A  203.0.113.1
+big.example.  A  203.0.113.1
+-- GET https://cut.example/.well-known/matrix/server --
+200
+Cache-Control: max-age=86400
+!reset-after 10
+
+{"m.server":"t.example:443"}
+-- GET https://big.example/.well-known/matrix/server --
+200
+Cache-Control: max-age=86400
+!size 60000
+
+{"m.server":"t.example:443"}
+`
+	within(t, 0, scene, func(t *testing.T, _ *world.World, r *resolver.Resolver) {
+		for _, name := range []string{"cut.example", "big.example"} {
+			res, err := r.Resolve(t.Context(), name)
+			require.NoError(t, err)
+			assert.Equal(t, "6", res.Step)
+			assert.LessOrEqual(t, res.Steps()[2].TTL, 2*time.Minute, name)
+		}
+	})
+}
+
+// TestMemory: what is kept of a name is bounded, whatever its servers send.
+func TestMemory(t *testing.T) {
+	const names, most = 200, 16 << 10
+	var redirects strings.Builder
+	for i := range 11 {
+		fmt.Fprintf(&redirects, "-- GET https://hop%d.example/%s --\n302\nLocation: https://hop%d.example/%s\n\n", i, strings.Repeat("x", 7900), i+1, strings.Repeat("x", 7900))
+	}
+	var sets strings.Builder
+	for i := range names {
+		fmt.Fprintf(&sets, "n%d.example. A 203.0.113.2\n", i)
+		for j := range 40 {
+			fmt.Fprintf(&sets, "_matrix-fed._tcp.s%d.example. SRV 1 1 %d %sexample.\n", i, 1+j%2*j, strings.Repeat(fmt.Sprintf("%055d.", j), 4))
+		}
+		fmt.Fprintf(&redirects, "-- GET https://r%d.example/.well-known/matrix/server --\n302\nLocation: https://hop0.example/%s\n\n", i, strings.Repeat("x", 7900))
+	}
+	certificate := make([]string, 500)
+	for i := range certificate {
+		certificate[i] = fmt.Sprintf("%050d.example", i)
+	}
+	scene := "-- zone --\n*.example. A 203.0.113.1\n" + sets.String() +
+		"-- servers --\n203.0.113.2:443 cert names=" + strings.Join(certificate, ",") + "\n" + redirects.String()
+	parsed, err := world.Parse("memory", []byte(scene))
+	require.NoError(t, err)
+	w, err := parsed.Start(world.Memory{})
+	require.NoError(t, err)
+	defer w.Close()
+	for _, kind := range []string{"n%d.example", "r%d.example", "s%d.example"} {
+		r := inside(w)
+		heap := func() uint64 {
+			var stats runtime.MemStats
+			runtime.GC()
+			runtime.GC()
+			runtime.ReadMemStats(&stats)
+			return stats.HeapAlloc
+		}
+		r.Resolve(t.Context(), "1.2.3.4")
+		w.ResetAsked()
+		before := heap()
+		for i := range names {
+			r.Explain(t.Context(), fmt.Sprintf(kind, i))
+			w.ResetAsked()
+		}
+		per := int64(heap()-before) / names
+		t.Logf("%s: %d bytes per name", kind, per)
+		assert.Less(t, per, int64(most), kind)
+		runtime.KeepAlive(r)
+	}
+}
+
 // TestErrors: the error says what was asked and what came back, and works with
 // errors.Is and errors.As.
 func TestErrors(t *testing.T) {
@@ -440,7 +594,7 @@ func ExampleResolver_Explain() {
 	}
 	fmt.Println("Host:", report.Host)
 	// Output:
-	// 192.0.2.1:8449 [192.0.2.1]
+	// 192.0.2.1:8449 [192.0.2.1:8449]
 	// Host: 192.0.2.1:8449
 }
 
@@ -471,5 +625,5 @@ func ExampleError() {
 		fmt.Println(err)
 	}
 	// Output:
-	// https://example.org: not a valid server name: a server name is not a URL: leave out the scheme and the path
+	// "https://example.org": not a valid server name: a server name is not a URL: leave out the scheme and the path
 }

@@ -22,8 +22,8 @@ type Result struct {
 	Host       string    // Host header, byte for byte
 	TLSName    string    // what the certificate must be valid for: a DNS name, or an IP address without brackets
 	SNI        string    // TLS server_name to send; empty for an IP address
-	Targets    []Target  // to try in this order; SRV order is drawn anew for every call
-	Expires    time.Time // when the first thing this rests on goes stale; zero for steps 1 and 2
+	Targets    []Target  // to try in this order; SRV order is drawn anew for every call. They have not been checked: see Resolve
+	Expires    time.Time // when the first thing this rests on goes stale; zero for steps 1 and 2. Of a failure: when asking again may bring something else
 
 	from *derived
 }
@@ -59,7 +59,7 @@ type Step struct {
 	Rule     string          // by the number of the newest specification
 	Query    string          // what was asked: "GET https://...", "SRV _matrix-fed._tcp.example.org"; empty if nothing was
 	Server   string          // who answered: an address and port, or the path of the hosts file
-	Outcome  Outcome         //
+	Outcome  Outcome         // how it ended
 	Detail   string          // what came back, in one line without control characters
 	Hops     []wellknown.Hop // rule 3: every request, redirects included
 	TTL      time.Duration   // how long the answer may be kept, as it was given
@@ -69,14 +69,19 @@ type Step struct {
 	Stale    bool            // it has expired, and is used because nobody could be asked again
 }
 
-// Warning is something that works and should be changed.
+// Warning is something that works and should be changed. Its codes are
+// legacy_srv, srv_stale, srv_failed (with LenientSRV), srv_records_dropped,
+// srv_target_cname, well_known_refresh_failed, well_known_ and the [wellknown.Code] of a
+// document that was ignored, address_refused, target_ and the [Code] of a
+// target that cannot be used beside one that can, long_server_name and
+// upper_case.
 type Warning struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
 }
 
-// Steps gives the evidence: every rule from 1 to 6 in order, those below 3 as
-// far as they were looked at. It is made anew by each call.
+// Steps gives the evidence: every rule from 1 to 6 in order, and 3.1 to 3.5 if
+// well-known delegates. It is made anew by each call.
 func (r *Result) Steps() []Step {
 	d := r.from
 	if d == nil {
@@ -89,7 +94,7 @@ func (r *Result) Steps() []Step {
 		}
 	}
 	use := func(rule string) {
-		steps = append(steps, Step{Rule: rule, Outcome: Used, Detail: "connect to " + r.Targets[0].String()})
+		steps = append(steps, Step{Rule: rule, Outcome: Used, Detail: "connect to " + d.res.Targets[0].String()})
 	}
 	_, hasPort := d.name.Port()
 	switch {
@@ -154,7 +159,10 @@ func (d *derived) srvSteps(rules []string) []Step {
 		case i < len(d.sets):
 			step := d.sets[i].step()
 			steps = append(steps, step)
-			if d.res.Step == rule {
+			switch {
+			case d.res.Step == rule && d.err != nil:
+				decided = "rule " + rule + " ends everything"
+			case d.res.Step == rule:
 				decided = "rule " + rule + " decides"
 			}
 		case decided != "":
@@ -174,11 +182,7 @@ func (d *derived) srvSteps(rules []string) []Step {
 
 // pending is the rule whose answer did not come.
 func (d *derived) pending(rule string) Step {
-	step := Step{Rule: rule, Outcome: Temporary}
-	if d.err != nil {
-		step.Query, step.Detail = d.err.Query, d.err.Detail
-	}
-	return step
+	return Step{Rule: rule, Outcome: Temporary, Query: d.err.Query, Detail: d.err.Detail, Duration: d.waited}
 }
 
 func (v *verdict) outcome() Outcome {
@@ -231,7 +235,7 @@ func lookupStep(rule, query string, e *cache.Entry[*lookup], hit bool) Step {
 	}
 	answer, err := answered(e)
 	if err != nil {
-		step.Outcome, step.Detail = Temporary, describeFailure(err)
+		step.Outcome, step.Detail, step.Stale = Temporary, describeFailure(err), false
 		return step
 	}
 	step.Server, step.Detail = answer.Server, describeAnswer(answer)
@@ -321,9 +325,9 @@ func (r *Result) Warnings() []Warning {
 		failure, failed := d.wk.entry.Failure()
 		switch {
 		case failed && v.err == nil:
-			warn("well_known_stale", "well-known could not be asked again: %s", failure.detail())
-		case v.err != nil && d.err == nil && surprising(v.err):
-			warn("well_known_"+string(v.err.Code), "its well-known is not usable and is left out: %s", v.err.Detail)
+			warn("well_known_refresh_failed", "well-known could not be asked again: %s", failure.detail())
+		case v.err != nil && d.err == nil && v.surprising():
+			warn("well_known_"+string(v.err.Code), "well-known is ignored: %s", v.err.Detail)
 		}
 	}
 	for _, set := range d.sets {
@@ -341,7 +345,7 @@ func (r *Result) Warnings() []Warning {
 			continue
 		}
 		if answer.Outcome == srv.Found && len(answer.Dropped) > 0 {
-			warn("srv_records_dropped", "SRV %s: %d bad records dropped, the first is %s", set.name, len(answer.Dropped), describeDropped(answer.Dropped[0]))
+			warn("srv_records_dropped", "SRV %s: %d of its records cannot be used, such as %s", set.name, set.entry.Value().dropped, describeDropped(answer.Dropped[0]))
 		}
 		// The draft knows no other name: there it is not deprecated.
 		if (set.rule == "3.4" || set.rule == "5") && answer.Outcome == srv.Found && d.rules == Current {
@@ -354,12 +358,15 @@ func (r *Result) Warnings() []Warning {
 // surprising reports whether a failed well-known request means that somebody
 // meant to have one. A host without a web server, or whose web server knows of
 // none, is in order.
-func surprising(err *wellknown.Error) bool {
-	switch err.Code {
-	case wellknown.NotFound, wellknown.NoAddress, wellknown.DNSError, wellknown.ConnectFailed:
+func (v *verdict) surprising() bool {
+	switch v.err.Code {
+	case wellknown.NoAddress, wellknown.DNSError:
 		return false
+	case wellknown.ConnectFailed: // unless there was a connection
+		n := len(v.hops)
+		return n > 0 && v.hops[n-1].Addr.IsValid()
 	}
-	return !err.Absent()
+	return !v.err.Absent()
 }
 
 func describeDropped(d srv.Dropped) string {
@@ -429,7 +436,10 @@ func (s Step) MarshalJSON() ([]byte, error) {
 	}{Rule: s.Rule, Query: s.Query, Server: s.Server, Outcome: s.Outcome, Detail: s.Detail, Stale: s.Stale}
 	if s.Query != "" {
 		seconds, ms := int64(ttl.Round(time.Second)/time.Second), milliseconds(s.Duration)
-		f.TTL, f.Duration, f.Cached = &seconds, &ms, &s.Cached
+		f.Duration, f.Cached = &ms, &s.Cached
+		if !s.Expires.IsZero() {
+			f.TTL = &seconds
+		}
 	}
 	if len(s.Hops) > 1 {
 		for _, h := range s.Hops {

@@ -1,7 +1,6 @@
 package wellknown
 
 import (
-	"bufio"
 	"compress/flate"
 	"compress/gzip"
 	"context"
@@ -14,8 +13,8 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"mxdiscover/internal/dial"
@@ -69,9 +68,10 @@ const (
 	Timeout          Code = "timeout"           // the deadline of the fetch
 	Canceled         Code = "canceled"          // the caller gave up
 
-	// ServerMissing and ServerInvalid are about m.server itself.
-	ServerMissing Code = "server_missing"
-	ServerInvalid Code = "server_invalid"
+	InvalidHost Code = "invalid_host" // what was asked for is no host; nothing was sent
+
+	ServerMissing Code = "server_missing" // there is no m.server
+	ServerInvalid Code = "server_invalid" // m.server is no server name
 )
 
 // Error is a fetch that brought no usable document: what was asked, and what
@@ -97,7 +97,7 @@ func (e *Error) Temporary() bool {
 	case NoAddress, DNSError, ConnectFailed, TLSFailed, Timeout, Canceled, RedirectLoop:
 		return true
 	case HTTPStatus:
-		return e.Status >= 500 || e.Status == http.StatusRequestTimeout || e.Status == http.StatusTooManyRequests
+		return e.Status/100 == 5 || e.Status == http.StatusRequestTimeout || e.Status == http.StatusTooManyRequests
 	}
 	return false
 }
@@ -136,8 +136,9 @@ type Reply struct {
 // connections.
 type Fetcher struct {
 	// DialTLS connects to host and port and verifies the certificate with
-	// config. If nil, public addresses of the host by the system's resolver.
-	// Its errors decide the [Code] if they wrap those of this module.
+	// config. If nil, the host's addresses come from the system's resolver, and
+	// only public ones are connected to. An error of a function from outside
+	// this module counts as ConnectFailed.
 	DialTLS func(ctx context.Context, host string, port uint16, config *tls.Config) (net.Conn, netip.AddrPort, error)
 
 	// RootCAs are whom certificates must be signed by. If nil, the system's.
@@ -150,12 +151,18 @@ type Fetcher struct {
 	UserAgent string
 }
 
-// Server fetches and parses https://host/.well-known/matrix/server. It returns
+// Server fetches and parses https://host/.well-known/matrix/server, where host
+// is a DNS name or an IP literal (IPv6 in brackets), without a port. It returns
 // the value of m.server, a valid server name, or an *[Error]; and in both
 // cases the reply, so far as there was one.
 //
 // Server-Server API, "Resolving server names", step 3.
 func (f *Fetcher) Server(ctx context.Context, host string) (server string, reply *Reply, err error) {
+	name, err := servername.Parse(host)
+	if _, hasPort := name.Port(); err != nil || hasPort {
+		e := &Error{Code: InvalidHost, URL: printable.Line(host), Detail: "not a host name", Err: err}
+		return "", &Reply{Hops: []Hop{{URL: e.URL, Err: e}}, At: time.Now()}, e
+	}
 	reply, err = f.Get(ctx, "https://"+host+ServerPath)
 	if err != nil {
 		return "", reply, err
@@ -177,6 +184,7 @@ func bodyError(err error) *Error {
 	if !errors.As(err, &p) {
 		return e
 	}
+	e.Detail = p.Detail
 	switch p.Kind {
 	case KindEmptyBody:
 		e.Code = EmptyBody
@@ -204,24 +212,24 @@ func (f *Fetcher) Get(ctx context.Context, rawURL string) (*Reply, error) {
 
 	begun := time.Now()
 	reply := new(Reply)
-	next := &url.URL{}
+	var next *url.URL
 	seen := make(map[string]bool)
 	for {
 		hop := Hop{URL: printable.Line(rawURL)}
 		since := time.Now()
-		from := next
 		var failed *Error
-		next, failed = target(from, rawURL)
+		next, failed = target(next, rawURL)
 		if failed == nil {
-			hop.URL = next.String()
+			full := next.String()
+			hop.URL = printable.Line(full)
 			switch {
-			case seen[hop.URL]:
+			case seen[full]:
 				failed = &Error{Code: RedirectLoop, Detail: "redirected to the same address again"}
 			case len(reply.Hops) > MaxRedirects:
 				failed = &Error{Code: RedirectLoop, Detail: fmt.Sprintf("more than %d redirects", MaxRedirects)}
 			default:
-				seen[hop.URL] = true
-				failed = f.hop(ctx, next, &hop, reply)
+				seen[full] = true
+				failed = f.hop(ctx, timeout, next, &hop, reply)
 			}
 		}
 		reply.Duration, hop.Duration = time.Since(begun), time.Since(since)
@@ -242,24 +250,28 @@ func (f *Fetcher) Get(ctx context.Context, rawURL string) (*Reply, error) {
 }
 
 // target is the URL of the next hop: location as seen from the page that named
-// it (RFC 3986, 5).
+// it (RFC 3986, 5), or the first URL if from is nil.
 func target(from *url.URL, location string) (*url.URL, *Error) {
+	what := "redirected to "
+	if from == nil {
+		from, what = &url.URL{}, "asked for "
+	}
 	if len(location) > maxLocation {
-		return nil, &Error{Code: RedirectInvalid, Detail: fmt.Sprintf("Location is longer than %d bytes", maxLocation)}
+		return nil, &Error{Code: RedirectInvalid, Detail: fmt.Sprintf("%sa URL of more than %d bytes", what, maxLocation)}
 	}
 	u, err := from.Parse(location)
 	if err != nil {
-		return nil, &Error{Code: RedirectInvalid, Detail: "Location " + printable.Line(location) + " is not a URL"}
+		return nil, &Error{Code: RedirectInvalid, Detail: what + printable.Line(location) + ", which is not a URL"}
 	}
 	// Step 3 is authenticated by the certificate of each hop and by nothing
 	// else: a hop without one would let anybody on the way answer.
 	if u.Scheme != "https" {
-		return nil, &Error{Code: RedirectInsecure, Detail: "redirected to " + printable.Line(location) + ", which is not https"}
+		return nil, &Error{Code: RedirectInsecure, Detail: what + printable.Line(location) + ", which is not https"}
 	}
 	u.User, u.Fragment, u.RawFragment = nil, "", ""
-	name, err := servername.Parse(u.Host)
+	name, err := servername.Parse(strings.TrimSuffix(u.Host, ":")) // RFC 3986, 3.2.3: the port may be empty
 	if u.Opaque != "" || err != nil {
-		return nil, &Error{Code: RedirectInvalid, Detail: "Location " + printable.Line(location) + " names no valid host", Err: err}
+		return nil, &Error{Code: RedirectInvalid, Detail: what + printable.Line(location) + ", which names no valid host", Err: err}
 	}
 	u.Host = strings.ToLower(name.String())
 	if port, ok := name.Port(); ok && port == 443 {
@@ -269,7 +281,7 @@ func target(from *url.URL, location string) (*url.URL, *Error) {
 }
 
 // hop makes one request and reads its response into reply.
-func (f *Fetcher) hop(ctx context.Context, u *url.URL, hop *Hop, reply *Reply) *Error {
+func (f *Fetcher) hop(ctx context.Context, timeout time.Duration, u *url.URL, hop *Hop, reply *Reply) *Error {
 	name, err := servername.Parse(u.Host)
 	if err != nil { // target has parsed it before
 		return &Error{Code: RedirectInvalid, Detail: "no valid host", Err: err}
@@ -285,7 +297,7 @@ func (f *Fetcher) hop(ctx context.Context, u *url.URL, hop *Hop, reply *Reply) *
 		NextProtos: []string{"http/1.1"},
 	})
 	if err != nil {
-		return dialError(ctx, err)
+		return dialError(ctx, timeout, err)
 	}
 	defer conn.Close()
 	hop.Addr = addr
@@ -295,14 +307,14 @@ func (f *Fetcher) hop(ctx context.Context, u *url.URL, hop *Hop, reply *Reply) *
 
 	// The connection is made and judged above; net/http speaks HTTP over it,
 	// once.
-	given := false
+	ex, given := newExchange(conn), false
 	transport := &http.Transport{
 		DialTLSContext: func(context.Context, string, string) (net.Conn, error) {
 			if given {
 				return nil, net.ErrClosed
 			}
 			given = true
-			return conn, nil
+			return ex, nil
 		},
 		DisableKeepAlives:      true,
 		MaxResponseHeaderBytes: maxHeader,
@@ -319,8 +331,11 @@ func (f *Fetcher) hop(ctx context.Context, u *url.URL, hop *Hop, reply *Reply) *
 		Header: http.Header{"User-Agent": {agent}, "Accept": {"application/json"}},
 	}).WithContext(ctx)
 	resp, err := transport.RoundTrip(req)
+	if err != nil && ex.read() >= maxHeader { // and the header has not ended
+		return &Error{Code: TooLarge, Detail: fmt.Sprintf("the header is larger than %d bytes", maxHeader), Err: err}
+	}
 	if err != nil {
-		return exchangeError(ctx, err)
+		return exchangeError(ctx, timeout, err)
 	}
 	defer resp.Body.Close() // unread bytes end the connection with it
 	hop.Status = resp.StatusCode
@@ -333,7 +348,7 @@ func (f *Fetcher) hop(ctx context.Context, u *url.URL, hop *Hop, reply *Reply) *
 		if errors.As(err, &failed) {
 			return failed
 		} else if err != nil {
-			return exchangeError(ctx, err)
+			return exchangeError(ctx, timeout, err)
 		}
 		return nil
 	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther,
@@ -383,12 +398,12 @@ func (f *Fetcher) dialTLS(ctx context.Context, host string, port uint16, config 
 }
 
 // dialError says in words why there is no connection.
-func dialError(ctx context.Context, err error) *Error {
+func dialError(ctx context.Context, timeout time.Duration, err error) *Error {
 	e := &Error{Code: ConnectFailed, Detail: printable.Line(err.Error()), Err: err}
 	var d *dial.Error
 	if !errors.As(err, &d) {
 		if ctx.Err() != nil {
-			return exchangeError(ctx, err)
+			return exchangeError(ctx, timeout, err)
 		}
 		return e
 	}
@@ -400,11 +415,9 @@ func dialError(ctx context.Context, err error) *Error {
 	case dial.Denied:
 		e.Code = AddressDenied
 	case dial.TLSFailed:
-		// What crypto/tls puts before the complaint of crypto/x509 says
-		// nothing that the code does not.
-		e.Code, e.Detail = TLSFailed, strings.Replace(e.Detail, "tls: failed to verify certificate: x509: ", "", 1)
+		e.Code, e.Detail = TLSFailed, fmt.Sprintf("%s:%d (%s): %s", d.Host, d.Port, d.Addr, describeTLSError(d.Err, d.Host, time.Now()))
 	case dial.TimedOut:
-		e.Code, e.Detail = Timeout, "no connection within the time limit"
+		e.Code, e.Detail = Timeout, fmt.Sprintf("no connection within %s", timeout)
 	case dial.Canceled:
 		e.Code, e.Detail = Canceled, "given up by the caller"
 	}
@@ -412,47 +425,22 @@ func dialError(ctx context.Context, err error) *Error {
 }
 
 // exchangeError says in words why there is no response on an open connection.
-func exchangeError(ctx context.Context, err error) *Error {
+func exchangeError(ctx context.Context, timeout time.Duration, err error) *Error {
 	e := &Error{Code: ConnectFailed, Err: err}
 	var netErr net.Error
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		e.Code, e.Detail = Canceled, "given up by the caller"
 	case ctx.Err() != nil, errors.As(err, &netErr) && netErr.Timeout():
-		e.Code, e.Detail = Timeout, "no complete answer within the time limit"
+		e.Code, e.Detail = Timeout, fmt.Sprintf("no complete answer within %s", timeout)
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		e.Detail = "the connection was closed before the answer was complete"
-	case errors.Is(err, bufio.ErrTooLong), strings.Contains(err.Error(), "exceeded"):
-		e.Code, e.Detail = TooLarge, fmt.Sprintf("the header is larger than %d bytes", maxHeader)
+	case errors.Is(err, errTooMuch):
+		e.Code, e.Detail = TooLarge, fmt.Sprintf("the answer takes more than %d bytes", maxWire)
+	case errors.Is(err, syscall.ECONNRESET):
+		e.Detail = "the connection was reset before the answer was complete"
 	default:
 		e.Detail = printable.Line(err.Error())
 	}
 	return e
-}
-
-// describeStatus gives a status with the words of the registry, not those of
-// the server.
-func describeStatus(status int) string {
-	return strings.TrimSpace("status " + strconv.Itoa(status) + " " + http.StatusText(status))
-}
-
-// describeTLS says what was proved.
-func describeTLS(state tls.ConnectionState) string {
-	if len(state.PeerCertificates) == 0 {
-		return tls.VersionName(state.Version)
-	}
-	cert := state.PeerCertificates[0]
-	return fmt.Sprintf("%s, certificate by %s until %s", tls.VersionName(state.Version),
-		printable.Line(issuer(cert)), cert.NotAfter.UTC().Format(time.DateOnly))
-}
-
-func issuer(cert *x509.Certificate) string {
-	switch {
-	case len(cert.Issuer.Organization) > 0 && cert.Issuer.CommonName != "":
-		return cert.Issuer.Organization[0] + " " + cert.Issuer.CommonName
-	case cert.Issuer.CommonName != "":
-		return cert.Issuer.CommonName
-	default:
-		return "an unnamed issuer"
-	}
 }

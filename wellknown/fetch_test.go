@@ -1,10 +1,12 @@
 package wellknown_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"strings"
@@ -209,6 +211,85 @@ func TestZeroFetcher(t *testing.T) {
 	_, err = f.Get(t.Context(), "http://example.org/")
 	require.ErrorAs(t, err, &e)
 	assert.Equal(t, wellknown.RedirectInsecure, e.Code)
+}
+
+// TestEndlessStream: a body that never decodes to anything ends by what is
+// sent, not by what comes out.
+func TestEndlessStream(t *testing.T) {
+	t.Parallel()
+	client, server := net.Pipe()
+	f := wellknown.Fetcher{DialTLS: func(context.Context, string, uint16, *tls.Config) (net.Conn, netip.AddrPort, error) {
+		return client, netip.AddrPort{}, nil
+	}}
+	go func() {
+		defer server.Close()
+		server.Read(make([]byte, 4096))
+		io.WriteString(server, "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n")
+		server.Write([]byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff}) // RFC 1952
+		empty := bytes.Repeat([]byte{0, 0, 0, 0xff, 0xff}, 1000)    // stored blocks of no bytes, RFC 1951
+		for {
+			if _, err := server.Write(empty); err != nil {
+				return
+			}
+		}
+	}()
+	_, _, err := f.Server(t.Context(), "h.example")
+	var e *wellknown.Error
+	require.ErrorAs(t, err, &e)
+	assert.Equal(t, wellknown.TooLarge, e.Code)
+}
+
+// TestEarlyAnswer: a server that speaks before it was asked is heard after the
+// question; nothing of it reaches the log of the process.
+func TestEarlyAnswer(t *testing.T) {
+	t.Parallel()
+	for range 50 {
+		client, server := net.Pipe()
+		f := wellknown.Fetcher{DialTLS: func(context.Context, string, uint16, *tls.Config) (net.Conn, netip.AddrPort, error) {
+			return client, netip.AddrPort{}, nil
+		}}
+		go func() {
+			defer server.Close()
+			go io.WriteString(server, "HTTP/1.1 200 OK\r\nContent-Length: 24\r\n\r\n{\"m.server\":\"t.example\"}")
+			server.Read(make([]byte, 4096))
+			server.Read(make([]byte, 1)) // until the client is done
+		}()
+		got, _, err := f.Server(t.Context(), "h.example")
+		require.NoError(t, err)
+		require.Equal(t, "t.example", got)
+	}
+}
+
+// TestHosts: only a host name is asked.
+func TestHosts(t *testing.T) {
+	t.Parallel()
+	f := wellknown.Fetcher{DialTLS: func(context.Context, string, uint16, *tls.Config) (net.Conn, netip.AddrPort, error) {
+		t.Error("dialled")
+		return nil, netip.AddrPort{}, net.ErrClosed
+	}}
+	for _, host := range []string{"", "x#", "x?y", "a@b", "x/../y", "h:80", "a b", "x\n", "::1"} {
+		_, reply, err := f.Server(t.Context(), host)
+		var e *wellknown.Error
+		require.ErrorAs(t, err, &e)
+		assert.Equal(t, wellknown.InvalidHost, e.Code, "%q", host)
+		assert.NotNil(t, reply)
+	}
+	_, err := f.Get(t.Context(), "http://h.example/")
+	require.EqualError(t, err, "GET http://h.example/: asked for http://h.example/, which is not https")
+}
+
+// TestHopsArePrintable: what a server redirects to is shown in one short line.
+func TestHopsArePrintable(t *testing.T) {
+	t.Parallel()
+	w := start(t, "-- zone --\nh.example. A 203.0.113.1\n-- GET https://h.example/.well-known/matrix/server --\n302\nLocation: /x?\u009b31m\u202e"+strings.Repeat("a", 5000)+"\n")
+	_, reply, err := fetcher(w).Server(t.Context(), "h.example")
+	require.Error(t, err)
+	for _, text := range []string{err.Error(), reply.Hops[0].Location, reply.Hops[1].URL} {
+		assert.Less(t, len(text), 2000)
+		for _, r := range text {
+			require.True(t, r >= ' ' && r <= '~', "%q", text)
+		}
+	}
 }
 
 // TestRequest: what a host sees of us.

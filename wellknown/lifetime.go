@@ -65,8 +65,8 @@ func Lifetime(h http.Header, now time.Time, jitter float64) time.Duration {
 // failures counts the failures in a row, this one included.
 //
 // The first of these decides: status 410 ([MaxFailureLifetime]), Retry-After,
-// the lifetime that the response states itself as in [Lifetime], if that is any
-// time at all, and else one minute that doubles with each failure, moved by jitter as there. The result
+// the lifetime that the response states itself as in [Lifetime], each if it is
+// any time at all, and else one minute that doubles with each failure, moved by jitter as there. The result
 // lies between [MinFailureLifetime] and [MaxFailureLifetime]. A count below 1
 // is taken as 1.
 func FailureLifetime(status int, h http.Header, now time.Time, failures int, jitter float64) time.Duration {
@@ -78,12 +78,11 @@ func FailureLifetime(status int, h http.Header, now time.Time, failures int, jit
 	if status != 0 {
 		d, stated := retryAfter(h, now)
 		if !stated {
-			// no-store and its like state no time to wait, and stand on
-			// many servers' error pages: they do not stop the back-off.
 			d, _ = statedLifetime(h, now)
-			stated = d > 0
 		}
-		if stated {
+		// no-store, "Retry-After: 0" and their like state no time to wait, and
+		// stand on many servers' error pages: they do not stop the back-off.
+		if d > 0 {
 			return clamp(d, MinFailureLifetime, MaxFailureLifetime)
 		}
 	}

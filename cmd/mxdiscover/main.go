@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -30,19 +32,22 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// A second signal ends the program at once.
 	context.AfterFunc(ctx, stop)
-	a := app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, net: world.Loopback{}}
-	_, plain := os.LookupEnv("NO_COLOR") // no-color.org: by its presence
-	a.colorOut = !plain && term.IsTerminal(int(os.Stdout.Fd()))
-	a.colorErr = !plain && term.IsTerminal(int(os.Stderr.Fd()))
+	a := app{stdin: os.Stdin, stdout: stream(os.Stdout), stderr: stream(os.Stderr), net: world.Loopback{}}
 	os.Exit(a.run(ctx, os.Args[1:]))
+}
+
+// stream is a file that is coloured and wrapped if it is a terminal.
+// no-color.org: no colour if NO_COLOR is present and not empty.
+func stream(f *os.File) *output {
+	terminal := term.IsTerminal(int(f.Fd()))
+	return &output{Writer: f, wrap: terminal, color: terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
 }
 
 // app is one run of the command.
 type app struct {
-	stdin              io.Reader
-	stdout, stderr     io.Writer
-	colorOut, colorErr bool
-	net                world.Net // where a world is served
+	stdin          io.Reader
+	stdout, stderr *output
+	net            world.Net // where a world is served
 }
 
 // errFailed says that a name failed, and that the user has been told.
@@ -50,6 +55,15 @@ var errFailed = errors.New("failed")
 
 // usageError is a mistake in the arguments.
 type usageError struct{ error }
+
+// hint says where to read on, unless the mistake is about a file.
+func (e usageError) hint(command string) string {
+	var file *fs.PathError
+	if errors.As(e.error, &file) {
+		return ""
+	}
+	return "see " + command + " --help"
+}
 
 func usagef(format string, args ...any) error {
 	return usageError{fmt.Errorf(format, args...)}
@@ -64,12 +78,15 @@ func (a *app) run(ctx context.Context, args []string) int {
 	cmd, err := root.ExecuteContextC(ctx)
 	var usage usageError
 	switch {
+	case a.stdout.err != nil:
+		a.complain("writing the answer: "+a.stdout.err.Error(), "")
+		return statusBad
 	case err == nil:
 		return statusGood
 	case errors.Is(err, errFailed):
 		return statusBad
 	case errors.As(err, &usage):
-		a.complain(usage.Error(), "see "+cmd.CommandPath()+" --help")
+		a.complain(usage.Error(), usage.hint(cmd.CommandPath()))
 		return statusUsage
 	default:
 		a.complain(err.Error(), "")
@@ -88,7 +105,16 @@ Matrix specification (Server-Server API, "Resolving server names") and shows
 what it asked and what came back.
 
 Without a verb, the names are resolved: "mxdiscover NAME" is short for
-"mxdiscover resolve NAME".`
+"mxdiscover resolve NAME".
+
+Exit status: 0 every name succeeded, 1 at least one did not, 2 wrong usage.`
+	root.Args = func(_ *cobra.Command, args []string) error {
+		// They would change their meaning with the version that has them.
+		if len(args) > 0 && slices.Contains([]string{"check", "client", "login", "portal", "serve"}, args[0]) {
+			return usagef("this version has no verb %q; for a server of that name: mxdiscover resolve %s", args[0], args[0])
+		}
+		return nil
+	}
 	root.Version = version()
 	root.SetVersionTemplate("mxdiscover {{.Version}}\n")
 	root.SilenceErrors, root.SilenceUsage = true, true

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -10,88 +11,101 @@ import (
 	"mxdiscover/resolver"
 )
 
-// width is what every terminal shows.
-const width = 80
-
-// SGR codes (ECMA-48, 8.3.117).
-const (
-	bold   = "1"
-	dim    = "2"
-	red    = "31"
-	green  = "32"
-	yellow = "33"
-	cyan   = "36"
-)
-
-func paint(on bool, code, s string) string {
-	if !on {
-		return s
+// because says in words why the rule that decided did.
+func because(r *resolver.Report) string {
+	switch r.Step {
+	case "1":
+		return "the name is an IP address"
+	case "2":
+		return "the name has a port"
+	case "3.1":
+		return "well-known delegates to an IP address"
+	case "3.2":
+		return "well-known delegates to a host and port"
+	case "3.3":
+		return "well-known delegates to a host with SRV records (_matrix-fed._tcp)"
+	case "3.4":
+		return "well-known delegates to a host with old SRV records (_matrix._tcp)"
+	case "3.5":
+		return "well-known delegates to a host without port and SRV records"
 	}
-	return "\x1b[" + code + "m" + s + "\x1b[0m"
-}
-
-// complain, warn: one line that says what is wrong, and one with what to do.
-func (a *app) complain(message, hint string) { a.say("error", red, message, hint) }
-
-func (a *app) warn(message, hint string) { a.say("warning", yellow, message, hint) }
-
-func (a *app) say(kind, color, message, hint string) {
-	fmt.Fprintf(a.stderr, "%s %s\n", paint(a.colorErr, color, kind+":"), message)
-	if hint != "" {
-		fmt.Fprintf(a.stderr, "%s %s\n", paint(a.colorErr, cyan, "hint:"), hint)
+	text, srv := "no well-known document", "no SRV record"
+	for _, step := range r.Steps() {
+		switch {
+		case step.Rule == "3" && step.Outcome == resolver.Temporary:
+			// The reason stands at the end, behind URLs and addresses.
+			text = "well-known could not be asked (" + step.Detail[strings.LastIndex(step.Detail, ": ")+1:] + ")"
+			text = strings.Replace(text, "( ", "(", 1)
+		case step.Rule == "3" && step.Outcome != resolver.Absent:
+			text = "the well-known document is not usable"
+		case step.Rule != "3" && step.Outcome == resolver.Temporary:
+			srv = "SRV could not be asked"
+		}
 	}
-}
-
-// because says in words what each rule means.
-var because = map[string]string{
-	"1":   "the name is an IP address",
-	"2":   "the name has a port",
-	"3.1": "well-known delegates to an IP address",
-	"3.2": "well-known delegates to a host and port",
-	"3.3": "well-known delegates to a host with SRV records (_matrix-fed._tcp)",
-	"3.4": "well-known delegates to a host with old SRV records (_matrix._tcp)",
-	"3.5": "well-known delegates to a host without port and SRV records",
-	"4":   "no delegation by well-known, but SRV records (_matrix-fed._tcp)",
-	"5":   "no delegation by well-known, but old SRV records (_matrix._tcp)",
-	"6":   "neither well-known nor SRV say anything: the default port",
+	switch r.Step {
+	case "4":
+		return text + ", but SRV records (_matrix-fed._tcp)"
+	case "5":
+		return text + ", but old SRV records (_matrix._tcp)"
+	}
+	return text + ", " + srv + ": port 8448"
 }
 
 // answer prints where a name leads.
 func (a *app) answer(r *resolver.Report) {
-	fmt.Fprintln(a.stdout, paint(a.colorOut, bold, r.ServerName))
+	o := a.stdout
+	fmt.Fprintln(o, o.paint(bold, r.ServerName))
 	label := "connect to"
 	for _, l := range r.Located {
-		text := paint(a.colorOut, green, l.Target.String())
+		color := green
+		if l.Err != nil {
+			color = yellow
+		}
+		text := o.paint(color, l.Target.String())
 		if len(r.Located) > 1 {
 			text += fmt.Sprintf("  (priority %d, weight %d)", l.Priority, l.Weight)
 		}
-		a.field(a.stdout, label, text)
-		addresses := make([]string, len(l.Addresses))
-		for i, addr := range l.Addresses {
-			addresses[i] = addr.String()
-		}
-		switch {
-		case l.Err != nil:
-			a.field(a.stdout, "", "  no address to dial")
-		case len(addresses) != 1 || addresses[0] != l.Host:
-			a.field(a.stdout, "", "  at "+strings.Join(addresses, ", "))
+		field(o, label, text)
+		if where := whereabouts(l); where != "" {
+			field(o, "", "  "+where)
 		}
 		label = ""
 	}
-	a.field(a.stdout, "Host header", r.Host)
+	field(o, "Host header", r.Host)
 	cert := r.TLSName
 	if r.SNI == "" {
 		cert += " (an IP address: no SNI)"
 	}
-	a.field(a.stdout, "certificate", cert)
-	a.field(a.stdout, "because", "rule "+r.Step+": "+because[r.Step])
+	field(o, "certificate", cert)
+	field(o, "because", "rule "+r.Step+": "+because(r))
 	if !r.Expires.IsZero() {
-		a.field(a.stdout, "good until", fmt.Sprintf("%s (%s)", r.Expires.UTC().Format("2006-01-02 15:04:05 UTC"), short(time.Until(r.Expires))))
+		field(o, "good until", fmt.Sprintf("%s (%s)", r.Expires.UTC().Format("2006-01-02 15:04:05 UTC"), short(time.Until(r.Expires))))
 	}
 }
 
+// whereabouts says what a target leads to, unless it says so itself.
+func whereabouts(l resolver.Located) string {
+	var failed *resolver.Error
+	if errors.As(l.Err, &failed) {
+		return "not usable: " + strings.ReplaceAll(string(failed.Code), "_", " ")
+	}
+	var list []string
+	elsewhere := ""
+	for _, to := range l.Addresses {
+		text := to.Addr().String()
+		if to.Port() != l.Port {
+			text, elsewhere = to.String(), " (--connect-to)"
+		}
+		list = append(list, text)
+	}
+	if len(list) == 1 && list[0] == l.Host {
+		return ""
+	}
+	return "at " + strings.Join(list, ", ") + elsewhere
+}
+
 // field prints a labelled value, broken at spaces to fit the width.
-func (a *app) field(w io.Writer, label, value string) {
+func field(w io.Writer, label, value string) {
 	const indent = 15
 	for i, line := range wrap(value, width-indent) {
 		if i > 0 {
@@ -101,46 +115,9 @@ func (a *app) field(w io.Writer, label, value string) {
 	}
 }
 
-// wrap breaks s at spaces into lines of at most most characters; a word that
-// is longer stays whole. Leading spaces are kept on every line.
-func wrap(s string, most int) []string {
-	text := strings.TrimLeft(s, " ")
-	lead := s[:len(s)-len(text)]
-	var lines []string
-	line := lead
-	for _, word := range strings.Fields(text) {
-		switch {
-		case line == lead:
-			line += word
-		case visible(line)+1+visible(word) <= most:
-			line += " " + word
-		default:
-			lines = append(lines, line)
-			line = lead + word
-		}
-	}
-	return append(lines, line)
-}
-
-// visible is how many columns s takes: SGR sequences take none.
-func visible(s string) int {
-	n, inside := 0, false
-	for _, r := range s {
-		switch {
-		case r == '\x1b':
-			inside = true
-		case inside:
-			inside = r != 'm'
-		default:
-			n++
-		}
-	}
-	return n
-}
-
 // evidence prints every rule, what was asked, and what came back.
 func (a *app) evidence(r *resolver.Report) {
-	fmt.Fprintln(a.stderr, paint(a.colorErr, bold, printable.Line(r.ServerName)))
+	fmt.Fprintln(a.stderr, a.stderr.paint(bold, printable.Line(r.ServerName)))
 	steps := r.Steps()
 	for i := 0; i < len(steps); i++ {
 		label, first := "rule "+steps[i].Rule, i
@@ -200,7 +177,7 @@ func (a *app) step(label string, step resolver.Step) {
 		facts = append(facts, "expired, used because nobody could be asked")
 	case step.Cached:
 		facts = append(facts, "cached, good for "+short(time.Until(step.Expires)))
-	default:
+	case !step.Expires.IsZero():
 		facts = append(facts, "kept for "+short(step.TTL))
 	}
 	a.note(strings.Join(facts, "; "))
@@ -214,14 +191,14 @@ func (a *app) head(label string, outcome resolver.Outcome, what string) {
 			continue
 		}
 		fmt.Fprintf(a.stderr, "  %-12s %s%*s%s\n", label,
-			paint(a.colorErr, outcomeColor[outcome], string(outcome)), 10-len(outcome), "", line)
+			a.stderr.paint(outcomeColor[outcome], string(outcome)), 10-len(outcome), "", line)
 	}
 }
 
 func (a *app) note(text string) {
 	const indent = 25
 	for _, line := range wrap(text, width-indent) {
-		fmt.Fprintf(a.stderr, "%*s%s\n", indent, "", paint(a.colorErr, dim, line))
+		fmt.Fprintf(a.stderr, "%*s%s\n", indent, "", a.stderr.paint(dim, line))
 	}
 }
 

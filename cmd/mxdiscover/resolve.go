@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -23,7 +25,7 @@ import (
 const maxWorkers = 256
 
 // maxLine bounds a line of --file. The longest server name has 261
-// characters; what is longer is no name, and is told so.
+// characters; of what is longer the beginning is told to be no name.
 const maxLine = 4096
 
 func (a *app) resolveCommand(s *settings) *cobra.Command {
@@ -62,7 +64,7 @@ Exit status: 0 every name succeeded, 1 at least one did not, 2 wrong usage.`,
 					return err
 				}
 				defer in.Close()
-				names = chain(names, lines(in, &failed))
+				names = chain(names, lines(cmd.Context(), in, &failed))
 			}
 			r, stop, err := s.resolver(a.net)
 			if err != nil {
@@ -71,6 +73,8 @@ Exit status: 0 every name succeeded, 1 at least one did not, 2 wrong usage.`,
 			defer stop()
 			ok := a.resolve(cmd.Context(), s, r, names, workers)
 			switch {
+			case cmd.Context().Err() != nil:
+				return errors.New("interrupted: not every name was resolved")
 			case failed != nil:
 				return fmt.Errorf("--file %s: %w", file, failed)
 			case !ok:
@@ -92,28 +96,64 @@ func (a *app) open(file string) (io.ReadCloser, error) {
 	}
 	f, err := os.Open(file)
 	if err != nil {
-		return nil, usagef("--file: %v", err)
+		return nil, usagef("--file: %w", err)
+	}
+	if info, err := f.Stat(); err == nil && info.IsDir() {
+		f.Close()
+		return nil, usagef("--file: %w", &fs.PathError{Op: "read", Path: file, Err: syscall.EISDIR})
 	}
 	return f, nil
 }
 
-// lines gives the names in r. If reading fails, failed is set at the end.
-func lines(r io.Reader, failed *error) iter.Seq[string] {
+// lines gives the names in r until ctx ends, also while r has nothing to give.
+// If reading fails, failed is set at the end.
+func lines(ctx context.Context, r io.Reader, failed *error) iter.Seq[string] {
+	type line struct {
+		text string
+		err  error
+	}
 	return func(yield func(string) bool) {
-		scanner := bufio.NewScanner(r)
-		scanner.Buffer(nil, maxLine)
-		for scanner.Scan() {
-			name := strings.TrimSpace(scanner.Text())
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		read := make(chan line)
+		go func() {
+			in := bufio.NewReaderSize(r, maxLine)
+			for {
+				text, more, err := in.ReadLine()
+				l := line{string(text), err}
+				for more && err == nil { // what is cut off makes no name of it
+					_, more, err = in.ReadLine()
+				}
+				select {
+				case read <- l:
+				case <-ctx.Done():
+					return
+				}
+				if l.err != nil {
+					return
+				}
+			}
+		}()
+		for {
+			var l line
+			select {
+			case l = <-read:
+			case <-ctx.Done():
+				return
+			}
+			if l.err != nil {
+				if l.err != io.EOF {
+					*failed = l.err
+				}
+				return
+			}
+			name := strings.TrimSpace(l.text)
 			if name == "" || name[0] == '#' {
 				continue
 			}
 			if !yield(name) {
 				return
 			}
-		}
-		*failed = scanner.Err()
-		if errors.Is(*failed, bufio.ErrTooLong) {
-			*failed = fmt.Errorf("a line has more than %d characters; stopped there", maxLine)
 		}
 	}
 }
@@ -137,20 +177,17 @@ func (a *app) resolve(ctx context.Context, s *settings, r *resolver.Resolver, na
 		pending = make(chan chan *resolver.Report, workers-1)
 		group   errgroup.Group
 	)
-	ok = true
+	ok = true // written by the printer alone
 	group.Go(func() error {
 		for answer := range pending {
 			report := <-answer
-			if report.Err != nil {
-				ok = false
-			}
+			ok = ok && report.Err == nil
 			a.print(s, report)
 		}
 		return nil
 	})
 	for name := range names {
-		if ctx.Err() != nil {
-			ok = false
+		if ctx.Err() != nil || a.stdout.failed.Load() {
 			break
 		}
 		answer := make(chan *resolver.Report, 1)
@@ -168,6 +205,9 @@ func (a *app) resolve(ctx context.Context, s *settings, r *resolver.Resolver, na
 }
 
 func (a *app) print(s *settings, report *resolver.Report) {
+	if s.verbose {
+		a.evidence(report)
+	}
 	if s.json {
 		line, err := json.Marshal(report)
 		if err != nil { // no value of a Report can be the cause
@@ -177,16 +217,18 @@ func (a *app) print(s *settings, report *resolver.Report) {
 		fmt.Fprintf(a.stdout, "%s\n", line)
 		return
 	}
-	if s.verbose {
-		a.evidence(report)
-	}
 	if report.Err == nil {
 		a.answer(report)
 	}
 	for _, warning := range report.Warnings() {
-		a.warn(report.ServerName+": "+warning.Message, warningHint(warning, report))
+		if warning.Code == "well_known_address_denied" && errors.Is(report.Err, resolver.AddressDenied) {
+			continue // the error says so
+		}
+		a.warn(report.ServerName+": "+warning.Message, warningHint(warning))
 	}
-	if report.Err != nil {
+	if errors.Is(report.Err, resolver.Canceled) {
+		a.complain(report.ServerName+": interrupted", "")
+	} else if report.Err != nil {
 		a.complain(report.Err.Error(), errorHint(report))
 	}
 }

@@ -120,7 +120,7 @@ func TestScenesInVirtualTime(t *testing.T) {
 					script.steps = append(script.steps, step)
 				}
 				var stderr bytes.Buffer
-				a := app{stdin: script, stdout: script, stderr: &stderr, net: world.Memory{Network: &memnet.Network{}}}
+				a := app{stdin: script, stdout: &output{Writer: script}, stderr: &output{Writer: &stderr}, net: world.Memory{Network: &memnet.Network{}}}
 				a.run(t.Context(), args(scene, "--file", "-"))
 				match(t, script.want, script.stdout.String())
 				assert.Empty(t, stderr.String())

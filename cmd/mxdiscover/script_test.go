@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"mxdiscover/internal/world"
 )
 
 func TestMain(m *testing.M) {
@@ -78,15 +81,51 @@ func TestWorldVerb(t *testing.T) {
 			args = append(args, flag, value)
 		}
 	}
-	out, err := exec.Command(program, slices.Concat(args, []string{"delegated.example", "page.example"})...).Output()
+	out, err := exec.Command(program, slices.Concat(args, []string{"delegated.example", "page.example", "plain.example"})...).Output()
 	require.NoError(t, err)
 	answers := bytes.Split(bytes.TrimSpace(out), []byte("\n"))
-	require.Len(t, answers, 2)
+	require.Len(t, answers, 3)
 	assert.Contains(t, string(answers[0]), `"step":"3.2"`)
 	assert.Contains(t, string(answers[0]), `"addresses":["127.0.0.1"]`, "what a connection would dial")
 	assert.Contains(t, string(answers[1]), `"step":"6"`)
+	assert.Contains(t, string(answers[2]), "connection refused", "what the world does not serve leads nowhere")
 	cancel()
 	served.Wait()
 	assert.Equal(t, 0, served.ProcessState.ExitCode(), "a signal is how it ends")
 	assert.NoFileExists(t, flags.CACert, "nothing is left behind")
+}
+
+// TestInterrupted: a signal ends the run also while it waits for names, and
+// such a run is no success.
+func TestInterrupted(t *testing.T) {
+	t.Parallel()
+	names, _ := io.Pipe() // nobody ever writes
+	var stdout, stderr bytes.Buffer
+	a := app{stdin: names, stdout: &output{Writer: &stdout}, stderr: &output{Writer: &stderr}}
+	ctx, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	assert.Equal(t, statusBad, a.run(ctx, []string{"--file", "-"}))
+	assert.Empty(t, stdout.String())
+	assert.Equal(t, "error: interrupted: not every name was resolved\n", stderr.String())
+}
+
+// TestTerminal: people get colours and lines that fit; with NO_COLOR, lines
+// alone.
+func TestTerminal(t *testing.T) {
+	t.Parallel()
+	for _, color := range []bool{true, false} {
+		var stdout, stderr bytes.Buffer
+		a := app{
+			stdout: &output{Writer: &stdout, color: color, wrap: true},
+			stderr: &output{Writer: &stderr, color: color, wrap: true},
+			net:    world.Loopback{},
+		}
+		a.run(t.Context(), []string{"-v", "--world", "../../testdata/worlds/tour.txtar", "srv.example", "private.example", "expired.example"})
+		for _, out := range []string{stdout.String(), stderr.String()} {
+			assert.Equal(t, color, strings.Contains(out, "\x1b["))
+			for line := range strings.Lines(out) {
+				assert.LessOrEqual(t, visible(strings.TrimSuffix(line, "\n")), width, line)
+			}
+		}
+	}
 }

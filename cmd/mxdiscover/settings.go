@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
+	"errors"
 	"net"
 	"net/netip"
 	"os"
@@ -39,8 +41,9 @@ func (s *settings) add(f *pflag.FlagSet) {
 	f.StringVar(&s.caCert, "cacert", "", "trust the certificates in this PEM `FILE` besides\nthe system's")
 	f.StringArrayVar(&s.connectTo, "connect-to", nil, "connect elsewhere, as curl does; `MAP` is\nHOST1:PORT1:HOST2:PORT2; may be repeated")
 	f.StringArrayVar(&s.allowNets, "allow-net", nil, "let addresses of this private or special-purpose\nnetwork, such as 10.0.0.0/8, be dialled; `CIDR` may\nbe repeated")
-	f.DurationVar(&s.timeout, "timeout", 30*time.Second, "spend at most this `TIME` on one name")
-	f.TextVar(&s.rules, "rules", resolver.Current, "these `RULES`: current or draft-2019")
+	s.timeout = 30 * time.Second
+	f.Var((*seconds)(&s.timeout), "timeout", "spend at most this `TIME`, such as 5s or 1m, on one\nname (default 30s)")
+	f.TextVar(&s.rules, "rules", resolver.Current, "follow the `RULES` current (the specification) or\ndraft-2019 (a draft of it)")
 	f.BoolVar(&s.lenient, "lenient-srv", false, "take an SRV look-up that fails for one that finds\nnothing")
 	f.StringVar(&s.world, "world", "", "act inside the federation that this `FILE` describes,\non loopback; see mxdiscover world --help")
 	f.SortFlags = false
@@ -49,9 +52,6 @@ func (s *settings) add(f *pflag.FlagSet) {
 // resolver makes the Resolver that the flags ask for. stop ends the world that
 // it acts in, if there is one.
 func (s *settings) resolver(where world.Net) (r *resolver.Resolver, stop func(), err error) {
-	if s.timeout <= 0 {
-		return nil, nil, usagef("--timeout %s: must be more than nothing", s.timeout)
-	}
 	r = &resolver.Resolver{Rules: s.rules, LenientSRV: s.lenient, DNS: new(srv.Client)}
 	for _, server := range s.dns {
 		address, err := dnsServer(server)
@@ -73,7 +73,7 @@ func (s *settings) resolver(where world.Net) (r *resolver.Resolver, stop func(),
 	if s.caCert != "" {
 		pem, err := os.ReadFile(s.caCert)
 		if err != nil {
-			return nil, nil, usagef("--cacert: %v", err)
+			return nil, nil, usagef("--cacert: %w", err)
 		}
 		// Without the system's roots only those of the file are trusted,
 		// which is what --cacert is for on a machine that has none.
@@ -97,7 +97,7 @@ func (s *settings) resolver(where world.Net) (r *resolver.Resolver, stop func(),
 func enterWorld(file string, where world.Net, r *resolver.Resolver) (*resolver.Resolver, func(), error) {
 	scene, err := world.Load(file)
 	if err != nil {
-		return nil, nil, usagef("--world: %v", err)
+		return nil, nil, usagef("--world: %w", err)
 	}
 	w, err := scene.Start(where)
 	if err != nil {
@@ -138,9 +138,32 @@ func portNumber(s string) (uint16, bool) {
 	return uint16(n), err == nil && n > 0
 }
 
-// redirection is one --connect-to: empty means any host, any port, the same
-// host, the same port.
-type redirection struct{ host1, port1, host2, port2 string }
+// seconds is a duration that may be given without a unit, as curl's times are.
+type seconds time.Duration
+
+func (s *seconds) Set(text string) error {
+	d, err := time.ParseDuration(text)
+	if n, plain := strconv.ParseUint(text, 10, 31); plain == nil {
+		d, err = time.Duration(n)*time.Second, nil
+	}
+	if err != nil || d <= 0 {
+		return errors.New("not a time such as 5s or 1m")
+	}
+	*s = seconds(d)
+	return nil
+}
+
+func (s *seconds) String() string { return "" }
+func (s *seconds) Type() string   { return "time" }
+
+// redirection is one --connect-to: empty or 0 means any host, any port, the
+// same host, the same port.
+type redirection struct {
+	host1 string
+	port1 uint16
+	host2 string
+	port2 uint16
+}
 
 // connectTo reads the --connect-to flags. The first that matches counts.
 func connectTo(flags []string) (func(string, uint16) (string, uint16, bool), error) {
@@ -153,25 +176,21 @@ func connectTo(flags []string) (func(string, uint16) (string, uint16, bool), err
 		if !ok || len(fields) != 4 {
 			return nil, usagef("--connect-to %q is not HOST1:PORT1:HOST2:PORT2 (IPv6 addresses in brackets)", flag)
 		}
-		for _, port := range []string{fields[1], fields[3]} {
-			if _, ok := portNumber(port); port != "" && !ok {
-				return nil, usagef("--connect-to %q: %q is no port", flag, port)
+		r := redirection{host1: strings.ToLower(fields[0]), host2: fields[2]}
+		for i, port := range []*uint16{&r.port1, &r.port2} {
+			text := fields[1+2*i]
+			if *port, ok = portNumber(text); text != "" && !ok {
+				return nil, usagef("--connect-to %q: %q is no port", flag, text)
 			}
 		}
-		list = append(list, redirection{strings.ToLower(fields[0]), fields[1], fields[2], fields[3]})
+		list = append(list, r)
 	}
 	return func(host string, port uint16) (string, uint16, bool) {
 		for _, r := range list {
-			if r.host1 != "" && r.host1 != strings.ToLower(host) || r.port1 != "" && r.port1 != strconv.Itoa(int(port)) {
+			if r.host1 != "" && r.host1 != strings.ToLower(host) || r.port1 != 0 && r.port1 != port {
 				continue
 			}
-			if r.host2 != "" {
-				host = r.host2
-			}
-			if to, ok := portNumber(r.port2); ok {
-				port = to
-			}
-			return host, port, true
+			return cmp.Or(r.host2, host), cmp.Or(r.port2, port), true
 		}
 		return "", 0, false
 	}, nil

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"mxdiscover/internal/guard"
@@ -34,6 +35,11 @@ const (
 	// connection: a handshake needs more round trips, and a second one begun
 	// meanwhile would cost the server for nothing.
 	handshakeDelay = 2 * time.Second
+
+	// maxAttempts is how many addresses of one host are tried. A stranger
+	// chooses how many there are; two families of four are more than any
+	// Matrix server has.
+	maxAttempts = 8
 )
 
 // A LookupFunc gives the addresses of host in one family. No address and no
@@ -81,9 +87,10 @@ type Attempt struct {
 type Error struct {
 	Host     string
 	Port     uint16
-	Kind     Kind      // of the first attempt that got furthest
-	Attempts []Attempt // in the order of their ends
-	Err      error     // the cause that decided Kind
+	Kind     Kind           // of the attempt that says most
+	Addr     netip.AddrPort // of that attempt; zero if there was none
+	Attempts []Attempt      // in the order of their ends
+	Err      error          // the cause that decided Kind
 }
 
 func (e *Error) Error() string {
@@ -96,23 +103,22 @@ func (e *Error) Error() string {
 	case Denied:
 		return fmt.Sprintf("%s: %v", where, e.Err)
 	}
-	if len(e.Attempts) > 0 {
-		return fmt.Sprintf("%s (%s): %v", where, e.Attempts[0].Addr, e.Err)
+	if e.Addr.IsValid() {
+		return fmt.Sprintf("%s (%s): %v", where, e.Addr, e.Err)
 	}
 	return fmt.Sprintf("%s: %v", where, e.Err)
 }
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// A Conn is an open connection and the address that it leads to. Name is what
-// the caller asked for.
+// A Conn is an open connection and the address that it leads to.
 type Conn struct {
 	net.Conn
 	Addr netip.AddrPort
 }
 
 // A Handshake turns a TCP connection into what the caller wants. It must obey
-// ctx and must not close conn.
+// ctx. If it fails, conn is closed.
 type Handshake func(ctx context.Context, conn net.Conn) (net.Conn, error)
 
 // Dial connects to host and port and runs handshake, if there is one, on the
@@ -134,12 +140,17 @@ func (d *Dialer) Addresses(ctx context.Context, host string, port uint16) (usabl
 	var lookupErr error
 	var found [2][]netip.Addr
 	for range 2 {
+		var a answer
 		select {
-		case a := <-answers:
-			found[a.family], lookupErr = a.addrs, join(lookupErr, a.err)
-		case <-ctx.Done():
-			return nil, nil, fail.end(ctx.Err())
+		case a = <-answers: // what is known already counts, whatever ctx says
+		default:
+			select {
+			case a = <-answers:
+			case <-ctx.Done():
+				return nil, nil, fail.end(ctx.Err())
+			}
 		}
+		found[a.family], lookupErr = a.addrs, join(lookupErr, a.err)
 	}
 	for _, addr := range interleave(found[v6], found[v4]) {
 		to := netip.AddrPortFrom(addr, plan.port)
@@ -151,6 +162,9 @@ func (d *Dialer) Addresses(ctx context.Context, host string, port uint16) (usabl
 	}
 	if len(usable) > 0 {
 		return usable, refused, nil
+	}
+	if lookupErr != nil && ctx.Err() != nil {
+		return nil, refused, fail.end(ctx.Err())
 	}
 	fail.Attempts = refused
 	return nil, refused, fail.none(lookupErr)
@@ -171,10 +185,17 @@ func (d *Dialer) plan(host string, port uint16) plan {
 		if h, to, ok := d.ConnectTo(host, port); ok {
 			// The same host at another port is still the host that a stranger
 			// named.
-			p.host, p.port, p.free = h, to, h != host
+			p.host, p.port, p.free = h, to, !sameHost(h, host)
 		}
 	}
 	return p
+}
+
+// sameHost compares as DNS does, and addresses by value.
+func sameHost(a, b string) bool {
+	x, errX := netip.ParseAddr(a)
+	y, errY := netip.ParseAddr(b)
+	return strings.EqualFold(a, b) || errX == nil && errY == nil && x == y
 }
 
 func (p plan) check(addr netip.Addr) error {
@@ -240,6 +261,7 @@ type race struct {
 
 	waiting [2][]netip.Addr // looked up, not tried yet
 	last    int             // the family tried last
+	begun   int             // attempts
 }
 
 type outcome struct {
@@ -266,6 +288,7 @@ func (r *race) run(ctx context.Context) (*Conn, error) {
 
 	start := func(addr netip.Addr) {
 		due, running = false, running+1
+		r.begun++
 		next.Reset(attemptDelay)
 		to := netip.AddrPortFrom(addr, r.plan.port)
 		go func() {
@@ -325,7 +348,9 @@ func (r *race) run(ctx context.Context) (*Conn, error) {
 	}
 }
 
-func (r *race) exhausted() bool { return len(r.waiting[v6]) == 0 && len(r.waiting[v4]) == 0 }
+func (r *race) exhausted() bool {
+	return r.begun == maxAttempts || len(r.waiting[v6]) == 0 && len(r.waiting[v4]) == 0
+}
 
 // pop takes the next address, the families in turn (RFC 8305, 4).
 func (r *race) pop() netip.Addr {
@@ -338,10 +363,16 @@ func (r *race) pop() netip.Addr {
 	return addr
 }
 
-func (r *race) attempt(ctx context.Context, to netip.AddrPort, connected chan<- struct{}) outcome {
+func (r *race) attempt(ctx context.Context, to netip.AddrPort, connected chan<- struct{}) (out outcome) {
 	failed := func(kind Kind, err error) outcome {
 		return outcome{Attempt: Attempt{Addr: to, Kind: kind, Err: err}}
 	}
+	// A caller's DialContext runs on a goroutine that nobody else can recover.
+	defer func() {
+		if value := recover(); value != nil {
+			out = failed(ConnectFailed, fmt.Errorf("DialContext panicked: %.200q", fmt.Sprint(value)))
+		}
+	}()
 	open := r.d.DialContext
 	if open == nil {
 		dialer := net.Dialer{}
@@ -351,6 +382,9 @@ func (r *race) attempt(ctx context.Context, to netip.AddrPort, connected chan<- 
 		open = dialer.DialContext
 	}
 	conn, err := open(ctx, "tcp", to.String())
+	if err == nil && conn == nil {
+		err = errors.New("DialContext returned neither a connection nor an error")
+	}
 	if err != nil {
 		return failed(ConnectFailed, plain(err))
 	}
@@ -371,10 +405,15 @@ func (r *race) attempt(ctx context.Context, to netip.AddrPort, connected chan<- 
 	return outcome{conn: &Conn{Conn: done, Addr: to}}
 }
 
-// plain takes the address out of a dial error: the Error names it already.
+// plain takes the address out of a dial error, which the Error names already,
+// and the name of the system call.
 func plain(err error) error {
+	var errno syscall.Errno
 	var op *net.OpError
-	if errors.As(err, &op) && op.Op == "dial" {
+	switch {
+	case errors.As(err, &errno):
+		return errno
+	case errors.As(err, &op) && op.Op == "dial" && op.Err != nil:
 		return op.Err
 	}
 	return err
@@ -382,21 +421,20 @@ func plain(err error) error {
 
 // none is the error of a race without a winner and without a loser left.
 func (e *Error) none(lookupErr error) *Error {
-	failed := slices.IndexFunc(e.Attempts, func(a Attempt) bool { return a.Kind != Denied })
+	// A handshake says more than a connection that was not made: later
+	// addresses of the same host often fail for lack of a route. Both say more
+	// than an address that was not tried.
+	decided := slices.IndexFunc(e.Attempts, func(a Attempt) bool { return a.Kind == TLSFailed })
+	if decided < 0 {
+		decided = slices.IndexFunc(e.Attempts, func(a Attempt) bool { return a.Kind != Denied })
+	}
 	switch {
-	case failed >= 0:
-		// The first error that is about a connection says most: later
-		// addresses of the same host often fail for lack of a route.
-		for _, a := range e.Attempts {
-			if a.Kind == TLSFailed {
-				e.Kind, e.Err = a.Kind, a.Err
-				return e
-			}
-		}
-		e.Kind, e.Err = e.Attempts[failed].Kind, e.Attempts[failed].Err
+	case decided >= 0:
+		a := e.Attempts[decided]
+		e.Kind, e.Addr, e.Err = a.Kind, a.Addr, a.Err
 	case len(e.Attempts) > 0:
 		// Addresses exist and may not be dialled: that is no DNS error.
-		e.Kind, e.Err = Denied, e.Attempts[0].Err
+		e.Kind, e.Addr, e.Err = Denied, e.Attempts[0].Addr, e.Attempts[0].Err
 	case lookupErr != nil:
 		e.Kind, e.Err = LookupFailed, lookupErr
 	default:

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -190,7 +191,7 @@ func TestConnectTo(t *testing.T) {
 		case "a.example":
 			return "127.0.0.1", 8443, port == 443
 		case "b.example":
-			return host, 8443, true
+			return "B.Example", 8443, true
 		}
 		return "", 0, false
 	}
@@ -230,4 +231,86 @@ func TestSocketIsChecked(t *testing.T) {
 	assert.NotErrorIs(t, out.Err, syscall.ECONNREFUSED)
 	var denied *guard.DeniedError
 	assert.ErrorAs(t, out.Err, &denied)
+}
+
+// TestMisbehavingDialContext: a caller's function cannot take the process
+// down, nor hold a dial beyond its context.
+func TestMisbehavingDialContext(t *testing.T) {
+	t.Parallel()
+	for name, dial := range map[string]func(context.Context, string, string) (net.Conn, error){
+		"nothing": func(context.Context, string, string) (net.Conn, error) { return nil, nil },
+		"panic":   func(context.Context, string, string) (net.Conn, error) { panic("two\nlines") },
+		"deaf": func(context.Context, string, string) (net.Conn, error) {
+			time.Sleep(time.Hour)
+			return nil, errors.New("at last")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				d := Dialer{DialContext: dial}
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				begun := time.Now()
+				_, _, err := d.DialTLS(ctx, "8.8.8.8", 443, &tls.Config{ServerName: "8.8.8.8"})
+				var e *Error
+				require.ErrorAs(t, err, &e)
+				assert.NotContains(t, e.Error(), "\n")
+				assert.LessOrEqual(t, time.Since(begun), time.Second)
+				time.Sleep(2 * time.Hour)
+			})
+		})
+	}
+}
+
+// TestAttemptsAreBounded: a stranger chooses how many addresses there are.
+func TestAttemptsAreBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var six, four answerIn
+		for i := range 16 {
+			six.addrs = append(six.addrs, netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 15: byte(i)}).String())
+			four.addrs = append(four.addrs, netip.AddrFrom4([4]byte{203, 0, 113, byte(i)}).String())
+		}
+		n := &memnet.Network{}
+		d := lab(n, six, four)
+		var tried atomic.Int64
+		d.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			tried.Add(1)
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err := d.Dial(ctx, "h.example", 443, nil)
+		require.Error(t, err)
+		assert.Equal(t, int64(maxAttempts), tried.Load())
+	})
+}
+
+// TestErrorNamesTheRightAddress: that of the attempt whose error it tells.
+func TestErrorNamesTheRightAddress(t *testing.T) {
+	t.Parallel()
+	d := lab(&memnet.Network{}, answerIn{}, answerIn{addrs: []string{"10.0.0.1", "203.0.113.7"}})
+	_, err := d.Dial(t.Context(), "h.example", 443, nil)
+	assert.EqualError(t, err, "h.example:443 (203.0.113.7:443): connection refused")
+}
+
+// TestAddressesOfAnEndedContext: what is known counts all the same.
+func TestAddressesOfAnEndedContext(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 100 {
+		usable, _, err := new(Dialer).Addresses(ctx, "8.8.8.8", 443)
+		require.NoError(t, err)
+		require.Len(t, usable, 1)
+	}
+	d := lab(&memnet.Network{}, answerIn{after: time.Hour}, answerIn{after: time.Hour})
+	for range 20 {
+		_, _, err := d.Addresses(ctx, "h.example", 443)
+		var e *Error
+		require.ErrorAs(t, err, &e)
+		require.Equal(t, Canceled, e.Kind)
+	}
 }

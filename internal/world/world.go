@@ -449,8 +449,8 @@ func (w *World) AllowNets() []netip.Prefix {
 func (w *World) Options() Options { return w.scene.Options() }
 
 // ConnectTo are the values for curl's option --connect-to with which another program reaches the
-// world: one for every host and port that is served, by name and by address; those that refuse lead
-// to a port where nobody listens. In memory there are none.
+// world: one for every host and port that is served, by name and by address, and one for all others, which leads
+// nowhere; those that refuse lead to a port where nobody listens. In memory there are none.
 func (w *World) ConnectTo() []string {
 	if _, ok := w.net.(Memory); ok {
 		return nil
@@ -470,7 +470,9 @@ func (w *World) ConnectTo() []string {
 	for _, at := range w.scene.endpoints {
 		lines = append(lines, at.String()+":"+w.endpoints[at].mapped)
 	}
-	return lines
+	// Anything else leads to a port where nobody listens (tcpmux, RFC 1078), and
+	// not out of the world. The first line that fits counts.
+	return append(lines, "::127.0.0.1:1")
 }
 
 // Asked is what was asked of the world since its start or the last ResetAsked, in order:

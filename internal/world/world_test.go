@@ -458,7 +458,8 @@ alias.example. CNAME a.example.
 		require.Positive(t, i, line)
 		mapped[line[:i]] = line[i+1:]
 	}
-	require.Len(t, mapped, 4+4+4+1)
+	require.Len(t, mapped, 4+4+4+1+1)
+	assert.Equal(t, "127.0.0.1:1", mapped[":"], "nothing leaves the world")
 	assert.Equal(t, mapped["a.example:443"], mapped["alias.example:443"])
 	assert.Equal(t, mapped["a.example:443"], mapped["203.0.113.10:443"])
 	assert.Contains(t, mapped, "[2001:db8::1]:443")
