@@ -36,7 +36,7 @@ func enter(tb testing.TB, latency time.Duration) (*world.World, func() *Resolver
 // The kinds of names, by rule, of the tour.
 var tour = []struct{ rule, name string }{
 	{"1", "203.0.113.10"}, {"2", "port.example:8449"}, {"3.1", "ip.example"}, {"3.2", "delegated.example"},
-	{"3.3", "srv.example"}, {"3.4", "oldsrv.example"}, {"3.5", "bare.example"}, {"4", "nowellknown.example"}, {"6", "plain.example"},
+	{"3.3", "srv.example"}, {"3.4", "oldsrv.example"}, {"3.5", "bare.example"}, {"4", "nowellknown.example"}, {"5", "veryold.example"}, {"6", "plain.example"},
 }
 
 // warm resolves name until its answer comes from the memo.

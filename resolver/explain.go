@@ -166,6 +166,9 @@ func weight(code Code) int {
 // included.
 func (r *Report) Warnings() []Warning {
 	list := r.Result.Warnings()
+	if r.Result == nil {
+		return nil
+	}
 	bySRV := r.Step == "3.3" || r.Step == "3.4" || r.Step == "4" || r.Step == "5"
 	for _, l := range r.Located {
 		var e *Error
@@ -184,7 +187,10 @@ func (r *Report) Warnings() []Warning {
 }
 
 // MarshalJSON gives the form that the command prints.
-func (r *Report) MarshalJSON() ([]byte, error) {
+func (r Report) MarshalJSON() ([]byte, error) {
+	if r.Result == nil {
+		r.Result = new(Result)
+	}
 	type target struct {
 		Target
 		Addresses []netip.Addr `json:"addresses,omitempty"`

@@ -3,6 +3,7 @@ package resolver_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -582,6 +583,24 @@ func TestErrors(t *testing.T) {
 		require.NotNil(t, res)
 		assert.NotEmpty(t, res.Steps())
 	})
+}
+
+// TestJSONOfValues: the documented form comes out of values and pointers, and
+// an empty one is no reason to panic.
+func TestJSONOfValues(t *testing.T) {
+	t.Parallel()
+	var r resolver.Resolver
+	report := r.Explain(t.Context(), "8.8.8.8")
+	for _, v := range []any{report, *report, report.Result, *report.Result} {
+		got, err := json.Marshal(v)
+		require.NoError(t, err)
+		assert.Contains(t, string(got), `{"server_name":"8.8.8.8","step":"1"`)
+	}
+	for _, v := range []any{resolver.Report{}, &resolver.Report{}, resolver.Result{}} {
+		_, err := json.Marshal(v)
+		require.NoError(t, err)
+	}
+	assert.Empty(t, new(resolver.Report).Warnings())
 }
 
 // Explain says where a name leads, with addresses and evidence. This one is an

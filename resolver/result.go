@@ -83,10 +83,10 @@ type Warning struct {
 // Steps gives the evidence: every rule from 1 to 6 in order, and 3.1 to 3.5 if
 // well-known delegates. It is made anew by each call.
 func (r *Result) Steps() []Step {
-	d := r.from
-	if d == nil {
+	if r == nil || r.from == nil {
 		return nil
 	}
+	d := r.from
 	var steps []Step
 	skip := func(why string, rules ...string) {
 		for _, rule := range rules {
@@ -239,6 +239,9 @@ func lookupStep(rule, query string, e *cache.Entry[*lookup], hit bool) Step {
 		return step
 	}
 	step.Server, step.Detail = answer.Server, describeAnswer(answer)
+	if len(answer.Tries) > 0 {
+		step.Detail += fmt.Sprintf("; before that %s from %s", answer.Tries[0].Problem, answer.Tries[0].Server)
+	}
 	switch {
 	case answer.Outcome == srv.Found:
 		step.Outcome = Used
@@ -304,10 +307,10 @@ func describeFailure(err error) string {
 
 // Warnings gives what works and should be changed.
 func (r *Result) Warnings() []Warning {
-	d := r.from
-	if d == nil {
+	if r == nil || r.from == nil {
 		return nil
 	}
+	d := r.from
 	var list []Warning
 	warn := func(code, format string, args ...any) {
 		list = append(list, Warning{code, fmt.Sprintf(format, args...)})
@@ -374,7 +377,7 @@ func describeDropped(d srv.Dropped) string {
 }
 
 // MarshalJSON gives the form that the command prints, without addresses.
-func (r *Result) MarshalJSON() ([]byte, error) {
+func (r Result) MarshalJSON() ([]byte, error) {
 	form := r.form()
 	for _, target := range r.Targets {
 		form.Targets = append(form.Targets, target)

@@ -121,7 +121,7 @@ func newTry(t Try, err error) Try {
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		// Not the deadline of the caller, as the error of the context would say.
-		t.Problem, t.Err = "no answer within "+t.Duration.Round(time.Millisecond).String(), os.ErrDeadlineExceeded
+		t.Problem, t.Err = "no answer within "+t.Duration.Round(100*time.Millisecond).String(), os.ErrDeadlineExceeded
 	case errors.Is(err, context.Canceled):
 		t.Problem = "no answer until cancelled"
 	case errors.As(err, &errno):

@@ -69,7 +69,7 @@ type Client struct {
 
 	// Dial connects to a DNS server, network is "udp" or "tcp". A connection for "udp" must be a
 	// net.PacketConn too. Every query has a connection of its own, and so a source port of its
-	// own. If nil, a net.Dialer does it.
+	// own. It must obey ctx. If nil, a net.Dialer does it.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 	turn   atomic.Uint32 // of the servers, if they rotate
