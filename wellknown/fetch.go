@@ -1,7 +1,7 @@
 package wellknown
 
 import (
-	"compress/flate"
+	"bytes"
 	"compress/gzip"
 	"context"
 	"crypto/tls"
@@ -317,6 +317,7 @@ func (f *Fetcher) hop(ctx context.Context, timeout time.Duration, u *url.URL, ho
 			return ex, nil
 		},
 		DisableKeepAlives:      true,
+		DisableCompression:     true, // readBody decodes
 		MaxResponseHeaderBytes: maxHeader,
 	}
 	defer transport.CloseIdleConnections()
@@ -328,7 +329,7 @@ func (f *Fetcher) hop(ctx context.Context, timeout time.Duration, u *url.URL, ho
 		Method: http.MethodGet,
 		URL:    u,
 		Host:   u.Host,
-		Header: http.Header{"User-Agent": {agent}, "Accept": {"application/json"}},
+		Header: http.Header{"User-Agent": {agent}, "Accept": {"application/json"}, "Accept-Encoding": {"gzip"}},
 	}).WithContext(ctx)
 	resp, err := transport.RoundTrip(req)
 	if err != nil && ex.read() >= maxHeader { // and the header has not ended
@@ -367,22 +368,36 @@ func (f *Fetcher) hop(ctx context.Context, timeout time.Duration, u *url.URL, ho
 }
 
 // readBody reads at most MaxBody bytes. More is an error, never a cut: half a
-// document may say something else than the whole.
+// document may say something else than the whole. What is sent is read to its
+// end before it is decoded, so that an answer cut off on the way, which may
+// come whole the next time, is told from one that is broken.
 func readBody(resp *http.Response) ([]byte, error) {
 	tooLarge := &Error{Code: TooLarge, Detail: fmt.Sprintf("the body is larger than %d bytes", MaxBody)}
-	if resp.ContentLength > MaxBody {
-		return nil, tooLarge
-	}
-	if coding := resp.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+	coding := strings.ToLower(resp.Header.Get("Content-Encoding"))
+	switch coding {
+	case "", "identity", "gzip", "x-gzip": // RFC 9110, 8.4.1.3
+	default:
 		return nil, &Error{Code: NotJSON, Detail: "the body has the encoding " + printable.Line(coding) + ", which was not asked for"}
 	}
+	if resp.ContentLength > MaxBody {
+		return nil, tooLarge // gzip makes nothing that matters larger
+	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, MaxBody+1))
-	var corrupt flate.CorruptInputError
 	switch {
-	case errors.Is(err, gzip.ErrHeader), errors.Is(err, gzip.ErrChecksum), errors.As(err, &corrupt):
-		return nil, &Error{Code: NotJSON, Detail: "the body says that it is gzip, and is not", Err: err}
 	case err != nil:
 		return nil, err
+	case len(body) > MaxBody:
+		return nil, tooLarge
+	case !strings.HasSuffix(coding, "gzip"):
+		return body, nil
+	}
+	decoded, err := gzip.NewReader(bytes.NewReader(body))
+	if err == nil {
+		body, err = io.ReadAll(io.LimitReader(decoded, MaxBody+1))
+	}
+	switch {
+	case err != nil:
+		return nil, &Error{Code: NotJSON, Detail: "the body says that it is gzip, and is not", Err: err}
 	case len(body) > MaxBody:
 		return nil, tooLarge
 	}

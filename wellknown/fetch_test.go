@@ -75,6 +75,8 @@ func TestServer(t *testing.T) {
 		{about: "larger, chunked", reply: "200\n!size 51201\n!chunked\n\n{\"m.server\":\"t.example:443\"}\n", code: wellknown.TooLarge, hops: 1},
 		{about: "larger once decoded", reply: "200\n!size 9000000\n!gzip\n\n{\"m.server\":\"t.example:443\"}\n", code: wellknown.TooLarge, hops: 1},
 		{about: "no gzip after all", reply: "200\nContent-Encoding: gzip\n\n{\"m.server\":\"t.example:443\"}\n", code: wellknown.NotJSON, hops: 1},
+		{about: "gzip that ends early", reply: "200\nContent-Encoding: gzip\n\n\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff\x01\n", code: wellknown.NotJSON, hops: 1},
+		{about: "gzip cut off", reply: "200\n!gzip\n!content-length 500\n\n{\"m.server\":\"t.example:443\"}\n", code: wellknown.ConnectFailed, temporary: true, hops: 1},
 		{about: "an encoding not asked for", reply: "200\nContent-Encoding: br\n\nxx\n", code: wellknown.NotJSON, hops: 1},
 		{about: "empty", reply: "200\n\n  \n", code: wellknown.EmptyBody, hops: 1},
 		{about: "not JSON", reply: "200\n\n<html>\n", code: wellknown.NotJSON, hops: 1},

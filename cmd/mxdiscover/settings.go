@@ -118,7 +118,7 @@ func enterWorld(file string, where world.Net, r *resolver.Resolver) (*resolver.R
 	return r, func() { w.Close() }, nil
 }
 
-// dnsServer adds the port that a user may leave out.
+// dnsServer adds the port that a user may leave out behind an address.
 func dnsServer(s string) (string, error) {
 	if host, port, err := net.SplitHostPort(s); err == nil {
 		if _, ok := portNumber(port); host == "" || !ok {
@@ -127,7 +127,7 @@ func dnsServer(s string) (string, error) {
 		return s, nil
 	}
 	host := strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")
-	if _, err := netip.ParseAddr(host); err != nil && (host == "" || strings.ContainsAny(host, ":/[] ")) {
+	if _, err := netip.ParseAddr(host); err != nil {
 		return "", usagef("--dns %q is not HOST:PORT", s)
 	}
 	return net.JoinHostPort(host, "53"), nil
