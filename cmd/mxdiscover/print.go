@@ -34,8 +34,8 @@ func because(r *resolver.Report) string {
 		switch {
 		case step.Rule == "3" && step.Outcome == resolver.Temporary:
 			// The reason stands at the end, behind URLs and addresses.
-			text = "well-known could not be asked (" + step.Detail[strings.LastIndex(step.Detail, ": ")+1:] + ")"
-			text = strings.Replace(text, "( ", "(", 1)
+			reason := step.Detail[strings.LastIndex(step.Detail, ": ")+1:]
+			text = "well-known could not be asked (" + strings.TrimSpace(reason) + ")"
 		case step.Rule == "3" && step.Outcome != resolver.Absent:
 			text = "the well-known document is not usable"
 		case step.Rule != "3" && step.Outcome == resolver.Temporary:
