@@ -61,8 +61,8 @@ var (
 	servfail    = lookup{err: &srv.Error{Type: srv.TypeSRV, Tries: []srv.Try{{Server: "192.0.2.53:53", Problem: "SERVFAIL", Rcode: "SERVFAIL"}}}}
 )
 
-// TestRules walks every rule of both texts: spec.md's differences are the rows
-// that name the draft.
+// TestRules walks every rule of both texts: where they differ, a row names the
+// draft.
 func TestRules(t *testing.T) {
 	t.Parallel()
 	const bad = "NOT JSON"
