@@ -162,9 +162,11 @@ func (r *Resolver) setup() *state {
 	// One host needs one verdict, two SRV names and, its delegate included,
 	// four address sets at most.
 	s.wellKnown.Load, s.wellKnown.Size, s.wellKnown.Timeout = s.loadWellKnown, size, wellknown.DefaultTimeout
-	// Sockets: eight at most for a well-known host (the dialler's limit), one
-	// for a DNS name. 1024 open files are the usual limit of a process.
-	s.wellKnown.MaxLoads, s.records.MaxLoads, s.addrs.MaxLoads = 128, 256, 256
+	// A question under way holds a socket or two, and eight at most (the
+	// dialler's limit). Go raises the limit of open files to the hard one, at
+	// least 4096; half of it is for others. Fewer would let silent hosts, at
+	// ten seconds each, keep good ones waiting.
+	s.wellKnown.MaxLoads, s.records.MaxLoads, s.addrs.MaxLoads = 512, 512, 512
 	s.records.Load, s.records.Size, s.records.MaxStale = s.loadRecords, 2*size, maxStale
 	s.addrs.Load, s.addrs.Size, s.addrs.MaxStale = s.loadAddrs, 4*size, maxStale
 	s.memo.setup(size)
