@@ -160,7 +160,7 @@ func (a *app) step(label string, step resolver.Step) {
 	}
 	if len(step.Hops) > 1 {
 		for _, hop := range step.Hops[:len(step.Hops)-1] {
-			a.note(fmt.Sprintf("%d redirects to %s", hop.Status, hop.Location))
+			a.note(fmt.Sprintf("%s: %d redirects to %s; took %s", hop.Addr, hop.Status, hop.Location, hop.Duration.Round(10*time.Microsecond)))
 		}
 	}
 	a.note(step.Detail)
