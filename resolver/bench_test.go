@@ -2,6 +2,7 @@ package resolver
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"strings"
 	"testing"
@@ -49,8 +50,8 @@ func warm(tb testing.TB, r *Resolver, name string) {
 	require.NotNil(tb, r.state().memo.get(name), "%s is not warm", name)
 }
 
-// TestWarmAllocations: what is known costs nothing. Only SRV records of equal
-// priority take a new list, since their order is drawn anew by weight.
+// TestWarmAllocations: what is known costs nothing, also where the order of SRV
+// records is drawn anew by weight for each call.
 func TestWarmAllocations(t *testing.T) {
 	_, newResolver := enter(t, 0)
 	r := newResolver()
@@ -58,6 +59,42 @@ func TestWarmAllocations(t *testing.T) {
 		warm(t, r, kind.name)
 		allocations := testing.AllocsPerRun(100, func() { r.Resolve(t.Context(), kind.name) })
 		require.Zero(t, allocations, kind.name)
+	}
+}
+
+// TestWeightedAllocations: the same for records of equal priority.
+func TestWeightedAllocations(t *testing.T) {
+	var d derived
+	d.records, d.orders = []srv.Record{{Target: "a", Port: 1, Weight: 10}, {Target: "b", Port: 1, Weight: 20}, {Target: "c", Port: 1}, {Target: "d", Port: 1, Priority: 1}}, new(orders)
+	for range 1000 { // until every order has been drawn
+		d.draw(rand.IntN)
+	}
+	require.Zero(t, testing.AllocsPerRun(100, func() { d.draw(rand.IntN) }))
+}
+
+// TestRank: every order of up to fewRecords records has a number of its own.
+func TestRank(t *testing.T) {
+	t.Parallel()
+	for n := range fewRecords + 1 {
+		var records []srv.Record
+		orders := 1
+		for i := range n {
+			records = append(records, srv.Record{Target: "same", Port: uint16(i + 1)})
+			orders *= i + 1
+		}
+		seen := map[int]string{}
+		for range 5000 {
+			drawn := srv.Order(records, nil)
+			text := fmt.Sprint(drawn)
+			number := rank(records, drawn)
+			require.GreaterOrEqual(t, number, 0)
+			require.Less(t, number, orders)
+			if before, ok := seen[number]; ok {
+				require.Equal(t, before, text)
+			}
+			seen[number] = text
+		}
+		require.Len(t, seen, orders)
 	}
 }
 

@@ -58,6 +58,7 @@ type derived struct {
 
 	res     Result
 	records []srv.Record // to be put in an order, if there is more than one order
+	orders  *orders      // of a small set
 	err     *Error
 
 	wk   *verdictUse // nil if it was not asked, or did not answer
@@ -71,16 +72,13 @@ type derived struct {
 
 // result gives the answer with its targets in an order drawn anew.
 func (d *derived) result(intn func(int) int) (*Result, error) {
-	res := &d.res
-	if d.records != nil {
-		drawn := d.res
-		drawn.Targets = targets(srv.Order(d.records, intn))
-		res = &drawn
+	switch {
+	case d.err != nil:
+		return &d.res, d.err
+	case d.records != nil:
+		return d.draw(intn), nil
 	}
-	if d.err != nil {
-		return res, d.err
-	}
-	return res, nil
+	return &d.res, nil
 }
 
 // current reports whether no input has been replaced or forgotten.
@@ -209,7 +207,7 @@ func (d *derived) look(from source, name servername.Name, fed, legacy, fallback 
 		case answer.Outcome == srv.Found:
 			d.res.Targets = targets(answer.Records)
 			if !inOrder(answer.Records) {
-				d.records = answer.Records
+				d.records, d.orders = answer.Records, new(orders)
 			}
 			return
 		case answer.Outcome == srv.Unavailable: // RFC 2782: no such service

@@ -176,8 +176,8 @@ func (r *Resolver) setup() *state {
 // Resolve finds out where serverName leads.
 //
 // What is known and fresh is returned at once and without an allocation,
-// unless several SRV records have to be put in an order drawn anew. What is
-// not is asked for; questions are shared with every other caller and go on
+// unless more than four SRV records have to be put in an order drawn anew. What
+// is not is asked for; questions are shared with every other caller and go on
 // when ctx ends, for those who come later.
 //
 // Resolve says where a name leads and does not judge it: a target may be an

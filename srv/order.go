@@ -12,10 +12,16 @@ import (
 //
 // The random source intn(n) returns a number from 0 to n-1. If nil, it is that of math/rand/v2.
 func Order(records []Record, intn func(n int) int) []Record {
+	out := slices.Clone(records)
+	Arrange(out, intn)
+	return out
+}
+
+// Arrange is [Order] in place.
+func Arrange(out []Record, intn func(n int) int) {
 	if intn == nil {
 		intn = rand.IntN
 	}
-	out := slices.Clone(records)
 	for i := len(out) - 1; i > 0; i-- {
 		j := intn(i + 1)
 		out[i], out[j] = out[j], out[i]
@@ -32,7 +38,6 @@ func Order(records []Record, intn func(n int) int) []Record {
 		draw(out[from:to], intn)
 		from = to
 	}
-	return out
 }
 
 // draw orders records of one priority by weight: again and again it picks the first one whose running
