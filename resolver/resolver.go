@@ -27,9 +27,9 @@ const DefaultCacheSize = 20000
 
 // srvHeadStart is how long well-known runs alone before SRV is asked beside
 // it. A well-known answer takes four round trips and SRV one or two, so names
-// without well-known lose nothing to it, and a host near by has delegated the
-// name before two needless queries are sent. BenchmarkHeadStart has the
-// figures.
+// without well-known lose nothing to it unless all that takes about as long;
+// and a host near by has delegated the name before two needless queries are
+// sent. BenchmarkHeadStart has the figures.
 const srvHeadStart = 10 * time.Millisecond
 
 // A Resolver resolves server names and remembers what it was told. The zero
