@@ -101,7 +101,7 @@ func (c *Cache[K, V]) setup() {
 	}
 	c.maxLoads = orDefault(c.MaxLoads, DefaultMaxLoads)
 	c.base = time.Now()
-	// Whatever leaves, by eviction, Forget or Purge, is no longer the last word.
+	// Whatever leaves, by eviction or Forget, is no longer the last word.
 	left := func(_ K, e *Entry[V]) { e.replaced.Store(true) }
 	c.entries, _ = simplelru.NewLRU(orDefault(c.Size, DefaultSize), left) // fails only for a size below 1
 	c.flights = make(map[K]*flight[K, V])
@@ -178,17 +178,6 @@ func (c *Cache[K, V]) Forget(key K) {
 	defer c.mu.Unlock()
 	c.entries.Remove(key)
 	if f, ok := c.flights[key]; ok {
-		c.detach(f)
-	}
-}
-
-// Purge forgets everything.
-func (c *Cache[K, V]) Purge() {
-	c.once.Do(c.setup)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.entries.Purge()
-	for _, f := range c.flights {
 		c.detach(f)
 	}
 }

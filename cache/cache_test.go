@@ -692,24 +692,6 @@ func TestForget(t *testing.T) {
 	})
 }
 
-func TestPurge(t *testing.T) {
-	scene(t, func(t *testing.T) {
-		s := &source{answer: good("v", time.Hour)}
-		c := &stringCache{Load: s.load}
-		a, b := miss(t, c, "a", "v"), miss(t, c, "b", "v")
-		s.set(time.Second, good("late", time.Hour))
-		var wg sync.WaitGroup
-		wg.Go(func() { assert.False(t, miss(t, c, "c", "late").Current()) })
-		synctest.Wait()
-		c.Purge()
-		assert.Zero(t, c.Len())
-		assert.False(t, a.Current())
-		assert.False(t, b.Current())
-		wg.Wait()
-		assert.Zero(t, c.Len(), "a load from before Purge stored its answer")
-	})
-}
-
 // The load from before ends last, and still does not overwrite the one from after.
 func TestForgetDuringLoad(t *testing.T) {
 	scene(t, func(t *testing.T) {
@@ -930,7 +912,6 @@ func TestForgetWhileQueued(t *testing.T) {
 		wg.Go(func() { assert.True(t, miss(t, c, "k", "v").Current()) })
 		synctest.Wait()
 		c.Forget("k")
-		c.Purge()
 		wg.Go(func() { miss(t, c, "k", "v") })
 		wg.Wait()
 		assert.Equal(t, []string{"first", "k"}, s.asked)
@@ -1075,7 +1056,6 @@ func TestWait(t *testing.T) {
 		_, ok := c.Peek("k")
 		assert.False(t, ok)
 		c.Forget("k")
-		c.Purge()
 
 		start := time.Now()
 		var wg sync.WaitGroup

@@ -285,11 +285,6 @@ func TestModel(t *testing.T) {
 							key := rng.IntN(keys)
 							c.Forget(key)
 							m.forget(key)
-						case rng.IntN(4) == 0:
-							c.Purge()
-							for key := range keys {
-								m.forget(key)
-							}
 						}
 
 						synctest.Wait()
@@ -375,10 +370,6 @@ func TestStress(t *testing.T) {
 						assert.LessOrEqual(t, c.Len(), size)
 					case 4:
 						c.Wait()
-					case 5:
-						if rand.IntN(10) == 0 {
-							c.Purge()
-						}
 					default:
 						e, _, err = c.Get(ctx, key)
 					}
