@@ -176,33 +176,25 @@ func (d *derived) delegate(from source) {
 
 // look goes through the SRV records of name, and falls back to port 8448.
 func (d *derived) look(from source, name servername.Name, fed, legacy, fallback string) {
-	host := name.DNSName()
-	type ask struct{ rule, name string }
-	asks := []ask{{fed, fedPrefix + host}, {legacy, legacyPrefix + host}}
-	if d.rules == Draft2019 {
-		asks = asks[1:] // Draft 2019, step 4: _matrix._tcp alone
-	}
-	for i, a := range asks {
-		d.at(a.rule, name)
-		var others []string
-		for _, later := range asks[i+1:] {
-			others = append(others, later.name)
-		}
+	names, rules := srvNames(d.rules, name.DNSName()), []string{fed, legacy}
+	rules = rules[len(rules)-len(names):]
+	for i, srvName := range names {
+		d.at(rules[i], name)
 		begun := time.Now()
-		e, hit, err := from.records(a.name, others...)
+		e, hit, err := from.records(srvName, names[i+1:]...)
 		if err != nil {
 			d.waited = time.Since(begun)
-			d.interrupted(a.rule, "SRV "+a.name, err)
+			d.interrupted(rules[i], "SRV "+srvName, err)
 			return
 		}
-		d.sets = append(d.sets, setUse{a.rule, a.name, e, hit})
+		d.sets = append(d.sets, setUse{rules[i], srvName, e, hit})
 		answer, failure := answered(e)
 		switch {
 		case failure != nil && d.lenient:
 		case failure != nil:
 			// "Not found" falls through, a failure does not: the records may
 			// be there, and lead elsewhere than port 8448.
-			d.fail(SRVTemporary, a.rule, "SRV "+a.name, describeFailure(failure), failure)
+			d.fail(SRVTemporary, rules[i], "SRV "+srvName, describeFailure(failure), failure)
 			return
 		case answer.Outcome == srv.Found:
 			d.res.Targets = targets(answer.Records)
@@ -211,11 +203,20 @@ func (d *derived) look(from source, name servername.Name, fed, legacy, fallback 
 			}
 			return
 		case answer.Outcome == srv.Unavailable: // RFC 2782: no such service
-			d.fail(SRVUnavailable, a.rule, "SRV "+a.name, describeAnswer(answer), nil)
+			d.fail(SRVUnavailable, rules[i], "SRV "+srvName, describeAnswer(answer), nil)
 			return
 		}
 	}
 	d.direct(fallback, name, defaultPort)
+}
+
+// srvNames are the names that SRV records of host may have, in the order of
+// the rules.
+func srvNames(rules Rules, host string) []string {
+	if rules == Draft2019 {
+		return []string{legacyPrefix + host} // Draft 2019, step 4: _matrix._tcp alone
+	}
+	return []string{fedPrefix + host, legacyPrefix + host}
 }
 
 // answered tells a lookup's answer from a failure. An expired answer that
@@ -290,7 +291,7 @@ func inOrder(records []srv.Record) bool {
 func targets(records []srv.Record) []Target {
 	list := make([]Target, len(records))
 	for i, r := range records {
-		list[i] = Target{Host: lower(r.Target), Port: r.Port, Priority: r.Priority, Weight: r.Weight}
+		list[i] = Target{Host: strings.ToLower(r.Target), Port: r.Port, Priority: r.Priority, Weight: r.Weight}
 	}
 	return list
 }
@@ -298,8 +299,6 @@ func targets(records []srv.Record) []Target {
 func wellKnownQuery(host string) string {
 	return "GET https://" + host + wellknown.ServerPath
 }
-
-func lower(s string) string { return strings.ToLower(s) }
 
 // liveSource asks the network for what the caches do not know. What has been
 // loaded since it began was asked for on its behalf, early or late, and is no
@@ -316,10 +315,9 @@ func (l liveSource) wellKnown(host string) (*cache.Entry[*verdict], bool, error)
 		// SRV is asked while well-known is under way. The rules decide as if
 		// it had been asked afterwards, and drop an answer they do not need.
 		early := time.AfterFunc(s.headStart, func() {
-			if s.rules != Draft2019 {
-				s.records.Prefetch(fedPrefix + host)
+			for _, name := range srvNames(s.rules, host) {
+				s.records.Prefetch(name)
 			}
-			s.records.Prefetch(legacyPrefix + host)
 		})
 		defer early.Stop()
 	}

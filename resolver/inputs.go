@@ -192,7 +192,7 @@ func (s *state) looked(ctx context.Context, prior cache.Prior[*lookup], ask func
 
 // lookupAddrs is the dialler's way to addresses.
 func (s *state) lookupAddrs(ctx context.Context, host string, v6 bool) ([]netip.Addr, error) {
-	key := addrKey{lower(host), srv.TypeA}
+	key := addrKey{strings.ToLower(host), srv.TypeA}
 	if v6 {
 		key.typ = srv.TypeAAAA
 	}

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -267,6 +268,6 @@ func (s *state) forgetHost(host string) {
 }
 
 func (s *state) forgetAddrs(host string) {
-	s.addrs.Forget(addrKey{lower(host), srv.TypeA})
-	s.addrs.Forget(addrKey{lower(host), srv.TypeAAAA})
+	s.addrs.Forget(addrKey{strings.ToLower(host), srv.TypeA})
+	s.addrs.Forget(addrKey{strings.ToLower(host), srv.TypeAAAA})
 }

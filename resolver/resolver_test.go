@@ -107,12 +107,12 @@ func count(w *world.World, prefix string) int {
 	return n
 }
 
-// TestHerd: a hundred callers ask one question.
+// TestHerd: a thousand callers ask one question.
 func TestHerd(t *testing.T) {
 	t.Parallel()
 	within(t, 5*time.Millisecond, delegation, func(t *testing.T, w *world.World, r *resolver.Resolver) {
 		var wg sync.WaitGroup
-		for range 100 {
+		for range 1000 {
 			wg.Go(func() {
 				res, err := r.Resolve(t.Context(), "h.example")
 				if assert.NoError(t, err) {

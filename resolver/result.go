@@ -287,10 +287,7 @@ func describeAnswer(a *srv.Answer) string {
 	if a.Canonical != "" {
 		text = "alias of " + a.Canonical + ": " + text
 	}
-	for i, dropped := range a.Dropped {
-		if i == most {
-			break
-		}
+	for _, dropped := range a.Dropped { // few are kept
 		text += "; dropped: " + describeDropped(dropped)
 	}
 	return text
@@ -320,7 +317,7 @@ func (r *Result) Warnings() []Warning {
 	if n := len(r.ServerName); n > 230 {
 		warn("long_server_name", "the name has %d characters; more than 230 leave no room for user names", n)
 	}
-	if lower(r.ServerName) != r.ServerName {
+	if strings.ToLower(r.ServerName) != r.ServerName {
 		warn("upper_case", "the name has upper-case letters, and Matrix compares names with their case")
 	}
 	if d.wk != nil {

@@ -217,8 +217,11 @@ func (f *Fetcher) Get(ctx context.Context, rawURL string) (*Reply, error) {
 	for {
 		hop := Hop{URL: printable.Line(rawURL)}
 		since := time.Now()
-		var failed *Error
-		next, failed = target(next, rawURL)
+		var (
+			host   servername.Name
+			failed *Error
+		)
+		next, host, failed = target(next, rawURL)
 		if failed == nil {
 			full := next.String()
 			hop.URL = printable.Line(full)
@@ -229,7 +232,7 @@ func (f *Fetcher) Get(ctx context.Context, rawURL string) (*Reply, error) {
 				failed = &Error{Code: RedirectLoop, Detail: fmt.Sprintf("more than %d redirects", MaxRedirects)}
 			default:
 				seen[full] = true
-				failed = f.hop(ctx, timeout, next, &hop, reply)
+				failed = f.hop(ctx, timeout, next, host, &hop, reply)
 			}
 		}
 		reply.Duration, hop.Duration = time.Since(begun), time.Since(since)
@@ -250,48 +253,44 @@ func (f *Fetcher) Get(ctx context.Context, rawURL string) (*Reply, error) {
 }
 
 // target is the URL of the next hop: location as seen from the page that named
-// it (RFC 3986, 5), or the first URL if from is nil.
-func target(from *url.URL, location string) (*url.URL, *Error) {
+// it (RFC 3986, 5), or the first URL if from is nil. host is its host and port.
+func target(from *url.URL, location string) (u *url.URL, host servername.Name, failed *Error) {
 	what := "redirected to "
 	if from == nil {
 		from, what = &url.URL{}, "asked for "
 	}
 	if len(location) > maxLocation {
-		return nil, &Error{Code: RedirectInvalid, Detail: fmt.Sprintf("%sa URL of more than %d bytes", what, maxLocation)}
+		return nil, host, &Error{Code: RedirectInvalid, Detail: fmt.Sprintf("%sa URL of more than %d bytes", what, maxLocation)}
 	}
 	u, err := from.Parse(location)
 	if err != nil {
-		return nil, &Error{Code: RedirectInvalid, Detail: what + printable.Line(location) + ", which is not a URL"}
+		return nil, host, &Error{Code: RedirectInvalid, Detail: what + printable.Line(location) + ", which is not a URL"}
 	}
 	// Step 3 is authenticated by the certificate of each hop and by nothing
 	// else: a hop without one would let anybody on the way answer.
 	if u.Scheme != "https" {
-		return nil, &Error{Code: RedirectInsecure, Detail: what + printable.Line(location) + ", which is not https"}
+		return nil, host, &Error{Code: RedirectInsecure, Detail: what + printable.Line(location) + ", which is not https"}
 	}
 	u.User, u.Fragment, u.RawFragment = nil, "", ""
-	name, err := servername.Parse(strings.TrimSuffix(u.Host, ":")) // RFC 3986, 3.2.3: the port may be empty
+	host, err = servername.Parse(strings.TrimSuffix(u.Host, ":")) // RFC 3986, 3.2.3: the port may be empty
 	if u.Opaque != "" || err != nil {
-		return nil, &Error{Code: RedirectInvalid, Detail: what + printable.Line(location) + ", which names no valid host", Err: err}
+		return nil, host, &Error{Code: RedirectInvalid, Detail: what + printable.Line(location) + ", which names no valid host", Err: err}
 	}
-	u.Host = strings.ToLower(name.String())
-	if port, ok := name.Port(); ok && port == 443 {
-		u.Host = strings.ToLower(name.Host())
+	u.Host = strings.ToLower(host.String())
+	if port, ok := host.Port(); ok && port == 443 {
+		u.Host = strings.ToLower(host.Host())
 	}
-	return u, nil
+	return u, host, nil
 }
 
 // hop makes one request and reads its response into reply.
-func (f *Fetcher) hop(ctx context.Context, timeout time.Duration, u *url.URL, hop *Hop, reply *Reply) *Error {
-	name, err := servername.Parse(u.Host)
-	if err != nil { // target has parsed it before
-		return &Error{Code: RedirectInvalid, Detail: "no valid host", Err: err}
-	}
-	port, ok := name.Port()
+func (f *Fetcher) hop(ctx context.Context, timeout time.Duration, u *url.URL, host servername.Name, hop *Hop, reply *Reply) *Error {
+	port, ok := host.Port()
 	if !ok {
 		port = 443
 	}
-	conn, addr, err := f.dialTLS(ctx, name.DNSName(), port, &tls.Config{
-		ServerName: name.DNSName(), // no SNI is sent for an IP address (RFC 6066, 3)
+	conn, addr, err := f.dialTLS(ctx, host.DNSName(), port, &tls.Config{
+		ServerName: host.DNSName(), // no SNI is sent for an IP address (RFC 6066, 3)
 		RootCAs:    f.RootCAs,
 		MinVersion: tls.VersionTLS12,
 		NextProtos: []string{"http/1.1"},

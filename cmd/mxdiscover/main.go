@@ -37,10 +37,14 @@ func main() {
 }
 
 // stream is a file that is coloured and wrapped if it is a terminal.
-// no-color.org: no colour if NO_COLOR is present and not empty.
 func stream(f *os.File) *output {
 	terminal := term.IsTerminal(int(f.Fd()))
-	return &output{Writer: f, wrap: terminal, color: terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
+	return &output{Writer: f, wrap: terminal, color: terminal && wantsColor(os.Getenv)}
+}
+
+// wantsColor: no-color.org, unless NO_COLOR is present and not empty.
+func wantsColor(env func(string) string) bool {
+	return env("NO_COLOR") == "" && env("TERM") != "dumb"
 }
 
 // app is one run of the command.

@@ -109,6 +109,19 @@ func TestInterrupted(t *testing.T) {
 	assert.Equal(t, "error: interrupted: not every name was resolved\n", stderr.String())
 }
 
+func TestWantsColor(t *testing.T) {
+	t.Parallel()
+	for env, want := range map[[2]string]bool{
+		{"", "xterm"}:  true,
+		{"1", "xterm"}: false,
+		{"0", "xterm"}: false,
+		{"", "dumb"}:   false,
+	} {
+		got := wantsColor(func(name string) string { return map[string]string{"NO_COLOR": env[0], "TERM": env[1]}[name] })
+		assert.Equal(t, want, got, "%v", env)
+	}
+}
+
 // TestTerminal: people get colours and lines that fit; with NO_COLOR, lines
 // alone.
 func TestTerminal(t *testing.T) {
