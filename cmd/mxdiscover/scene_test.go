@@ -86,11 +86,7 @@ func TestScenesByProgram(t *testing.T) {
 // args are the arguments that a scene asks for: names one after the other, as
 // its script does.
 func args(scene *world.Scene, more ...string) []string {
-	list := []string{"resolve", "--json", "-j", "1", "--world", scene.Name()}
-	if d := scene.Options().Timeout; d > 0 {
-		list = append(list, "--timeout", d.String())
-	}
-	return append(list, more...)
+	return append([]string{"resolve", "--json", "-j", "1", "--world", scene.Name()}, more...)
 }
 
 func match(t *testing.T, want []world.Resolve, stdout string) {

@@ -20,6 +20,9 @@ import (
 	"mxdiscover/srv"
 )
 
+// defaultTimeout is what --timeout is if nobody says otherwise.
+const defaultTimeout = 30 * time.Second
+
 // settings are the flags that every verb has which resolves.
 type settings struct {
 	dns       []string
@@ -41,7 +44,6 @@ func (s *settings) add(f *pflag.FlagSet) {
 	f.StringVar(&s.caCert, "cacert", "", "trust the certificates in this PEM `FILE` besides\nthe system's")
 	f.StringArrayVar(&s.connectTo, "connect-to", nil, "connect elsewhere, as curl does; `MAP` is\nHOST1:PORT1:HOST2:PORT2; may be repeated")
 	f.StringArrayVar(&s.allowNets, "allow-net", nil, "let addresses of this private or special-purpose\nnetwork, such as 10.0.0.0/8, be dialled; `CIDR` may\nbe repeated")
-	s.timeout = 30 * time.Second
 	f.Var((*seconds)(&s.timeout), "timeout", "spend at most this `TIME`, such as 5s or 1m, on one\nname (default 30s)")
 	f.TextVar(&s.rules, "rules", resolver.Current, "follow the `RULES` current (the specification) or\ndraft-2019 (a draft of it)")
 	f.BoolVar(&s.lenient, "lenient-srv", false, "take an SRV look-up that fails for one that finds\nnothing")
@@ -85,17 +87,19 @@ func (s *settings) resolver(where world.Net) (r *resolver.Resolver, stop func(),
 		}
 	}
 	if s.world == "" {
+		s.timeout = cmp.Or(s.timeout, defaultTimeout)
 		return r, func() {}, nil
 	}
 	if len(s.dns) > 0 || s.caCert != "" {
 		return nil, nil, usagef("--world has its own DNS and CA: leave --dns and --cacert out")
 	}
-	return enterWorld(s.world, where, r)
+	return s.enterWorld(where, r)
 }
 
-// enterWorld starts the world of a file and makes r act inside it.
-func enterWorld(file string, where world.Net, r *resolver.Resolver) (*resolver.Resolver, func(), error) {
-	scene, err := world.Load(file)
+// enterWorld starts the world of the flag and makes r act inside it, with the
+// settings that the world wants.
+func (s *settings) enterWorld(where world.Net, r *resolver.Resolver) (*resolver.Resolver, func(), error) {
+	scene, err := world.Load(s.world)
 	if err != nil {
 		return nil, nil, usagef("--world: %w", err)
 	}
@@ -115,6 +119,7 @@ func enterWorld(file string, where world.Net, r *resolver.Resolver) (*resolver.R
 	}
 	r.LenientSRV = r.LenientSRV || o.LenientSRV
 	r.DNS.Timeout, r.DNS.Attempts = o.DNSTimeout, o.DNSAttempts
+	s.timeout = cmp.Or(s.timeout, o.Timeout, defaultTimeout)
 	return r, func() { w.Close() }, nil
 }
 
