@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"mxdiscover/cache"
@@ -63,6 +64,8 @@ type derived struct {
 
 	wk   *verdictUse // nil if it was not asked, or did not answer
 	sets []setUse
+
+	way atomic.Pointer[route] // where it leads, once somebody has asked
 
 	cut    bool          // an input did not come
 	waited time.Duration // for that input
@@ -339,25 +342,28 @@ func (l liveSource) records(name string, others ...string) (*cache.Entry[*lookup
 func knownAt[V any](e *cache.Entry[V], t time.Time) bool { return !e.LoadedAt().After(t) }
 
 // peekSource asks nobody.
-type peekSource struct{ *state }
+type peekSource struct {
+	*state
+	expired bool // take what has expired too
+}
 
 func (p peekSource) wellKnown(host string) (*cache.Entry[*verdict], bool, error) {
-	return peek(&p.state.wellKnown, host)
+	return peek(&p.state.wellKnown, host, p.expired)
 }
 
 func (p peekSource) records(name string, _ ...string) (*cache.Entry[*lookup], bool, error) {
-	return peek(&p.state.records, name)
+	return peek(&p.state.records, name, p.expired)
 }
 
-func peek[K comparable, V any](c *cache.Cache[K, V], key K) (*cache.Entry[V], bool, error) {
+func peek[K comparable, V any](c *cache.Cache[K, V], key K, expired bool) (*cache.Entry[V], bool, error) {
 	e, ok := c.Peek(key)
-	if !ok || !time.Now().Before(e.Expires()) {
+	if !ok || !expired && !time.Now().Before(e.Expires()) {
 		return nil, false, NotKnown
 	}
 	return e, true, nil
 }
 
 func fresh[K comparable, V any](c *cache.Cache[K, V], key K) bool {
-	_, ok, _ := peek(c, key)
+	_, ok, _ := peek(c, key, false)
 	return ok
 }

@@ -48,6 +48,21 @@ const (
 	// NotKnown: Inspect asks nobody, and nothing fresh is at hand.
 	NotKnown Code = "not_known"
 
+	// Unreachable: no target could be connected to. It is found in a
+	// *[ConnectError], with the codes of the targets.
+	Unreachable Code = "unreachable"
+
+	// ConnectFailed: the target refused the connection, or was not reached.
+	ConnectFailed Code = "connect_failed"
+
+	// TLSFailed: the TLS handshake with the target failed, or its certificate
+	// does not prove the name.
+	TLSFailed Code = "tls_failed"
+
+	// InvalidRequest: a [Transport] was given a request without a server name,
+	// or whose scheme is not matrix-federation or matrix.
+	InvalidRequest Code = "invalid_request"
+
 	// Internal: a fault of this module.
 	Internal Code = "internal"
 )

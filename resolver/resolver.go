@@ -231,7 +231,7 @@ func (r *Resolver) Inspect(serverName string) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.derive(name, peekSource{s}).result(s.intn)
+	return s.derive(name, peekSource{s, false}).result(s.intn)
 }
 
 // Forget drops what is known of serverName and of what it was delegated to:

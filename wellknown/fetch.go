@@ -429,7 +429,7 @@ func dialError(ctx context.Context, timeout time.Duration, err error) *Error {
 	case dial.Denied:
 		e.Code = AddressDenied
 	case dial.TLSFailed:
-		e.Code, e.Detail = TLSFailed, fmt.Sprintf("%s:%d (%s): %s", d.Host, d.Port, d.Addr, describeTLSError(d.Err, d.Host, time.Now()))
+		e.Code, e.Detail = TLSFailed, fmt.Sprintf("%s:%d (%s): %s", d.Host, d.Port, d.Addr, dial.DescribeTLS(d.Err, d.Host, time.Now()))
 	case dial.TimedOut:
 		e.Code, e.Detail = Timeout, fmt.Sprintf("no connection within %s", timeout)
 	case dial.Canceled:

@@ -1,0 +1,210 @@
+package resolver
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"mxdiscover/cache"
+	"mxdiscover/internal/servername"
+	"mxdiscover/srv"
+)
+
+const (
+	// againPause is how long discovery is not asked again for a server name,
+	// however often its server cannot be reached.
+	againPause = 5 * time.Minute
+
+	// againTimeout bounds asking again. Each question has a deadline of its
+	// own; this is for those that wait for a slot.
+	againTimeout = 30 * time.Second
+)
+
+// again is one time that discovery was asked again for a server name.
+type again struct {
+	at      time.Time
+	done    chan struct{} // closed when the answer is there
+	changed bool          // it leads to other places
+}
+
+// askAgain asks discovery anew for an answer that leads nowhere, unless that
+// was done lately, and reports whether the request should be tried again.
+func (p *pool) askAgain(ctx context.Context, d *derived, failed *failure) bool {
+	if failed.remembered {
+		return false
+	}
+	key := d.name.String()
+	p.mu.Lock()
+	a, ok := p.again.Get(key)
+	if !ok || time.Since(a.at) >= againPause {
+		a = &again{at: time.Now(), done: make(chan struct{})}
+		p.again.Add(key, a)
+		p.stats.again.Add(1)
+		// Not on ctx: others wait for the same.
+		go func() {
+			defer close(a.done)
+			ctx, cancel := context.WithTimeout(context.Background(), againTimeout)
+			defer cancel()
+			a.changed = p.relocate(ctx, d, failed)
+		}()
+	}
+	p.mu.Unlock()
+	select {
+	case <-a.done:
+	case <-ctx.Done():
+		return false
+	}
+	now := p.state.derive(d.name, peekSource{p.state, true})
+	return a.changed && a.at.After(failed.began) || now.err == nil && now.route().label != d.route().label
+}
+
+// relocate asks anew what d rests on, down to the addresses of the targets, and
+// reports whether that has changed; then the plan begins afresh.
+func (p *pool) relocate(ctx context.Context, d *derived, failed *failure) bool {
+	s := p.state
+	before := s.places(d)
+	fresh := s.derive(d.name, againSource{s, ctx, d})
+	if fresh.err == nil {
+		s.askAddresses(ctx, fresh.res.Targets, failed.began)
+	}
+	now := s.places(fresh)
+	s.log.LogAttrs(ctx, slog.LevelDebug, "asked again", slog.String("server_name", d.name.String()),
+		slog.String("before", before), slog.String("now", now))
+	if now == before || fresh.cut {
+		return false
+	}
+	if fresh.err == nil {
+		if pl := p.plan(fresh.route().label); pl != nil {
+			pl.forgive()
+		}
+	}
+	return true
+}
+
+// askAddresses asks for the addresses of targets that were asked for before
+// since.
+func (s *state) askAddresses(ctx context.Context, targets []Target, since time.Time) {
+	var wg sync.WaitGroup
+	for _, t := range targets[:min(len(targets), maxTargets)] {
+		for _, key := range addrKeys(t.Host) {
+			if e, ok := s.addrs.Peek(key); ok && !e.LoadedAt().Before(since) {
+				continue
+			}
+			wg.Go(func() { s.addrs.Refresh(ctx, key) })
+		}
+	}
+	wg.Wait()
+}
+
+// addrKeys are the questions for the addresses of host: none if it is one.
+func addrKeys(host string) []addrKey {
+	if name, err := servername.Parse(host); err != nil || name.IsIP() || strings.Contains(host, ":") {
+		return nil
+	}
+	host = strings.ToLower(host)
+	return []addrKey{{host, srv.TypeAAAA}, {host, srv.TypeA}}
+}
+
+// places says where an answer leads, down to the addresses that are known.
+func (s *state) places(d *derived) string {
+	if d.err != nil {
+		return string(d.err.Code)
+	}
+	var list []string
+	for _, t := range d.res.Targets {
+		list = append(list, t.String())
+		for _, key := range addrKeys(t.Host) {
+			e, ok := s.addrs.Peek(key)
+			if !ok {
+				continue
+			}
+			if answer, err := answered(e); err == nil {
+				for _, addr := range answer.Addrs {
+					list = append(list, fmt.Sprintf("%s=%s", t.Host, addr))
+				}
+			}
+		}
+	}
+	slices.Sort(list)
+	return d.res.Host + " " + strings.Join(slices.Compact(list), " ")
+}
+
+// againSource asks anew for what an answer took from the caches. What was asked
+// for when it was made is not asked twice.
+type againSource struct {
+	*state
+	ctx context.Context
+	old *derived
+}
+
+func (a againSource) wellKnown(host string) (*cache.Entry[*verdict], bool, error) {
+	if u := a.old.wk; u != nil && u.host == host && !u.hit && u.entry.Current() {
+		return u.entry, false, nil
+	}
+	e, err := a.state.wellKnown.Refresh(a.ctx, host)
+	return e, false, err
+}
+
+func (a againSource) records(name string, _ ...string) (*cache.Entry[*lookup], bool, error) {
+	for _, u := range a.old.sets {
+		if u.name == name && !u.hit && u.entry.Current() {
+			return u.entry, false, nil
+		}
+	}
+	e, err := a.state.records.Refresh(a.ctx, name)
+	return e, false, err
+}
+
+func (p *pool) markAlive(serverName string) {
+	name, err := servername.Parse(serverName)
+	if err != nil {
+		return
+	}
+	d := p.state.memo.get(serverName)
+	if d == nil {
+		d = p.state.derive(name, peekSource{p.state, true})
+	}
+	if d.err == nil {
+		pl := p.plan(d.route().label)
+		if pl == nil || !pl.forgive() {
+			return
+		}
+	}
+	p.mu.Lock()
+	p.again.Remove(name.String())
+	p.mu.Unlock()
+	p.state.forgetFailures(d)
+}
+
+// forgetFailures drops the answers that d rests on, or would, and that nobody
+// could give.
+func (s *state) forgetFailures(d *derived) {
+	hosts := []string{d.name.DNSName()}
+	if d.delegated != nil {
+		hosts = append(hosts, d.delegated.DNSName())
+	}
+	for _, host := range hosts {
+		forgetFailure(&s.wellKnown, host)
+		for _, name := range srvNames(s.rules, host) {
+			forgetFailure(&s.records, name)
+		}
+	}
+	for _, t := range d.res.Targets {
+		hosts = append(hosts, t.Host)
+	}
+	for _, host := range hosts {
+		for _, key := range addrKeys(host) {
+			forgetFailure(&s.addrs, key)
+		}
+	}
+}
+
+func forgetFailure[K comparable, V any](c *cache.Cache[K, V], key K) {
+	if e, ok := c.Peek(key); ok && e.Status() == cache.Temporary {
+		c.Forget(key)
+	}
+}
