@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -115,13 +116,14 @@ func newTry(target Target, tlsName string, err error, now time.Time) *Try {
 	case dial.TLSFailed:
 		t.Code, t.Detail = TLSFailed, dial.DescribeTLS(failed.Err, tlsName, now)
 	case dial.TimedOut:
-		t.Code, t.Detail = Timeout, fmt.Sprintf("no connection within %s", targetTimeout)
+		t.Code, t.Detail = Timeout, "no TCP connection in time"
+		if failed.Handshaking {
+			t.Detail = "a TCP connection, but no answer to the TLS handshake in time"
+		}
 		// The addresses that ended before that have more to say.
-		for _, a := range failed.Attempts {
-			if a.Kind != dial.Denied {
-				t.Detail += fmt.Sprintf(" (%s: %s)", a.Addr.Addr(), printable.Line(a.Err.Error()))
-				break
-			}
+		if i := slices.IndexFunc(failed.Attempts, func(a dial.Attempt) bool { return a.Kind != dial.Denied && a.Kind != dial.TimedOut }); i >= 0 {
+			a := failed.Attempts[i]
+			t.Detail += fmt.Sprintf(" (%s: %s)", a.Addr.Addr(), printable.Line(a.Err.Error()))
 		}
 	}
 	return t

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -62,6 +63,14 @@ type Resolver struct {
 	// word, and its addresses are not refused. If nil, or if ok is false, the
 	// connection goes to host and port.
 	ConnectTo func(host string, port uint16) (toHost string, toPort uint16, ok bool)
+
+	// Proxy names the HTTP proxy through which host and port are reached with
+	// CONNECT, as an http or https URL with the credentials it wants; nil for
+	// none. It counts for well-known and for a [Transport]; DNS is asked directly.
+	// Where the proxy connects to is beyond this module: it must refuse private
+	// networks itself. If Proxy is nil, there is none, whatever the environment
+	// says.
+	Proxy func(host string, port uint16) (*url.URL, error)
 
 	// Logger is told of every question and its answer, at debug level. If nil,
 	// nobody is.
@@ -152,6 +161,8 @@ func (r *Resolver) setup() *state {
 		Guard:       guard.Guard{Allow: r.AllowNets},
 		DialContext: r.DialContext,
 		ConnectTo:   r.ConnectTo,
+		Proxy:       r.Proxy,
+		RootCAs:     r.RootCAs,
 	}
 	s.fetch = wellknown.Fetcher{
 		DialTLS: func(ctx context.Context, host string, port uint16, config *tls.Config) (net.Conn, netip.AddrPort, error) {

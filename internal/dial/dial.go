@@ -9,10 +9,12 @@ package dial
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -59,6 +61,16 @@ type Dialer struct {
 	// the operator's own word and not asked of the guard. If nil, or if ok is
 	// false, host and port themselves.
 	ConnectTo func(host string, port uint16) (toHost string, toPort uint16, ok bool)
+
+	// Proxy names the HTTP proxy through which host and port are reached, as an
+	// http or https URL; nil for none. The proxy is the operator's own word and
+	// not asked of the guard, and what it connects to is beyond the guard's
+	// sight. If Proxy is nil, everything is dialled directly.
+	Proxy func(host string, port uint16) (*url.URL, error)
+
+	// RootCAs are whom the certificate of an https proxy must be signed by. If
+	// nil, the system's.
+	RootCAs *x509.CertPool
 }
 
 // Kind tells why a host could not be reached.
@@ -91,6 +103,10 @@ type Error struct {
 	Addr     netip.AddrPort // of that attempt; zero if there was none
 	Attempts []Attempt      // in the order of their ends
 	Err      error          // the cause that decided Kind
+
+	// Handshaking says that when the time was up there was a TCP connection
+	// whose handshake had not ended.
+	Handshaking bool
 }
 
 func (e *Error) Error() string {
@@ -125,8 +141,17 @@ type Handshake func(ctx context.Context, conn net.Conn) (net.Conn, error)
 // connection; an address whose handshake fails counts as failed and the next
 // one is tried. The error is an *Error.
 func (d *Dialer) Dial(ctx context.Context, host string, port uint16, handshake Handshake) (*Conn, error) {
-	plan := d.plan(host, port)
-	r := race{d: d, plan: plan, handshake: handshake, asked: Error{Host: host, Port: port}}
+	r := race{d: d, plan: d.plan(host, port), handshake: handshake, asked: Error{Host: host, Port: port}}
+	if d.Proxy != nil {
+		via, err := d.Proxy(r.plan.host, r.plan.port)
+		if err == nil && via != nil {
+			err = r.through(via)
+		}
+		if err != nil {
+			r.asked.Kind, r.asked.Err = ConnectFailed, err
+			return nil, &r.asked
+		}
+	}
 	return r.run(ctx)
 }
 
@@ -262,11 +287,13 @@ type race struct {
 	waiting [2][]netip.Addr // looked up, not tried yet
 	last    int             // the family tried last
 	begun   int             // attempts
+	secured int             // of those under way, the ones that have a TCP connection
 }
 
 type outcome struct {
 	conn *Conn
 	Attempt
+	shook bool // it had a TCP connection
 }
 
 func (r *race) run(ctx context.Context) (*Conn, error) {
@@ -332,6 +359,7 @@ func (r *race) run(ctx context.Context) (*Conn, error) {
 			}
 		case <-connected:
 			due = false
+			r.secured++
 			next.Reset(handshakeDelay)
 		case out := <-outcomes:
 			running--
@@ -339,10 +367,14 @@ func (r *race) run(ctx context.Context) (*Conn, error) {
 				return out.conn, nil
 			}
 			r.asked.Attempts = append(r.asked.Attempts, out.Attempt)
+			if out.shook {
+				r.secured--
+			}
 			if !r.exhausted() {
 				start(r.pop())
 			}
 		case <-ctx.Done():
+			r.asked.Handshaking = r.secured > 0
 			return nil, r.asked.end(ctx.Err())
 		}
 	}
@@ -400,7 +432,15 @@ func (r *race) attempt(ctx context.Context, to netip.AddrPort, connected chan<- 
 	done, err := r.handshake(ctx, conn)
 	if err != nil {
 		conn.Close()
-		return failed(TLSFailed, err)
+		out, refusal := failed(TLSFailed, err), (*ProxyError)(nil)
+		out.shook = true
+		switch {
+		case errors.As(err, &refusal):
+			out.Kind = ConnectFailed
+		case errors.Is(err, context.DeadlineExceeded): // its own; that of the race is seen there
+			out.Kind = TimedOut
+		}
+		return out
 	}
 	return outcome{conn: &Conn{Conn: done, Addr: to}}
 }
@@ -424,7 +464,7 @@ func (e *Error) none(lookupErr error) *Error {
 	// A handshake says more than a connection that was not made: later
 	// addresses of the same host often fail for lack of a route. Both say more
 	// than an address that was not tried.
-	decided := slices.IndexFunc(e.Attempts, func(a Attempt) bool { return a.Kind == TLSFailed })
+	decided := slices.IndexFunc(e.Attempts, func(a Attempt) bool { return a.Kind == TLSFailed || a.Kind == TimedOut })
 	if decided < 0 {
 		decided = slices.IndexFunc(e.Attempts, func(a Attempt) bool { return a.Kind != Denied })
 	}
@@ -432,6 +472,7 @@ func (e *Error) none(lookupErr error) *Error {
 	case decided >= 0:
 		a := e.Attempts[decided]
 		e.Kind, e.Addr, e.Err = a.Kind, a.Addr, a.Err
+		e.Handshaking = a.Kind == TimedOut
 	case len(e.Attempts) > 0:
 		// Addresses exist and may not be dialled: that is no DNS error.
 		e.Kind, e.Addr, e.Err = Denied, e.Attempts[0].Addr, e.Attempts[0].Err
