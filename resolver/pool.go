@@ -26,11 +26,10 @@ const (
 	// those who wait for it. It does so within microseconds of getting it.
 	handOver = 2 * time.Millisecond
 
-	// maxRounds bounds how often one request asks net/http for a connection,
-	// which needs a second round if the first connection went to others, and a
-	// third if the server has moved. More are for a server whose connections
-	// are full.
-	maxRounds = 32
+	// patience is how often a request looks for a connection that another one
+	// made, before it makes one for itself: a server may take fewer requests at
+	// once than wait for it.
+	patience = 8
 )
 
 var (
@@ -51,6 +50,7 @@ type pool struct {
 	state    *state
 	http     *http.Transport
 	tls      *tls.Config
+	keeps    bool // connections, for more than one request
 
 	mu    sync.Mutex
 	plans *simplelru.LRU[string, *plan]  // by label
@@ -89,6 +89,7 @@ func newPool(r *Resolver, base *http.Transport) *pool {
 	if p.tls.RootCAs == nil {
 		p.tls.RootCAs = r.RootCAs
 	}
+	p.keeps = !h.DisableKeepAlives && h.MaxIdleConnsPerHost >= 0
 	h.CloseIdleConnections() // has no effect but to set HTTP/2 up, as it will be
 	p.tls.NextProtos = nil
 	if h.TLSNextProto["h2"] != nil {
@@ -110,7 +111,7 @@ func (p *pool) send(req *http.Request, out *outgoing) (*http.Response, error) {
 			return nil, err
 		}
 		way := res.from.route()
-		p.register(way)
+		pl := p.register(way)
 		resp, err := p.http.RoundTrip(out.to(way, res.Host))
 		var failed *failure
 		switch {
@@ -124,16 +125,16 @@ func (p *pool) send(req *http.Request, out *outgoing) (*http.Response, error) {
 				continue
 			}
 			return nil, &ConnectError{ServerName: serverName, Result: res, Tried: failed.tries, RetryAt: failed.until, Remembered: failed.remembered}
-		case (errors.Is(err, errShared) || errors.Is(err, errUnplanned)) && round < maxRounds:
-			continue
-		default:
+		case !errors.Is(err, errShared) && !errors.Is(err, errUnplanned):
 			return nil, err
+		case round >= patience:
+			out.req = *out.req.WithContext(context.WithValue(ctx, ownPlan{}, pl))
 		}
 	}
 }
 
 // register makes the plan of a route known to the dialler, and keeps it so.
-func (p *pool) register(way *route) {
+func (p *pool) register(way *route) *plan {
 	p.mu.Lock()
 	pl, ok := p.plans.Get(way.label)
 	if !ok {
@@ -144,7 +145,12 @@ func (p *pool) register(way *route) {
 	if pl.route.Load() != way {
 		pl.route.Store(way)
 	}
+	return pl
 }
+
+// ownPlan is the key under which a request's context has its plan, if it wants
+// a connection of its own.
+type ownPlan struct{}
 
 func (p *pool) plan(label string) *plan {
 	p.mu.Lock()
@@ -156,7 +162,10 @@ func (p *pool) plan(label string) *plan {
 // dialTLS is how net/http gets a connection for a label when it has none that is
 // free.
 func (p *pool) dialTLS(ctx context.Context, _, label string) (net.Conn, error) {
-	pl := p.plan(label)
+	pl, alone := ctx.Value(ownPlan{}).(*plan)
+	if alone = alone && pl.route.Load().label == label; !alone {
+		pl = p.plan(label)
+	}
 	if pl == nil {
 		return nil, errUnplanned
 	}
@@ -168,12 +177,12 @@ func (p *pool) dialTLS(ctx context.Context, _, label string) (net.Conn, error) {
 			return nil, &failure{tries: f.tries, began: f.began, until: f.until, remembered: true}
 		}
 		f := pl.flight
-		lead := f == nil
+		lead := f == nil || alone
 		if lead {
 			f = &flight{done: make(chan struct{})}
 			// Over HTTP/1.1 one connection serves one request, so all are made
 			// at once; but not to a server that may be dead.
-			if pl.protocol != "http/1.1" || pl.failures > 0 {
+			if !alone && (pl.protocol != "http/1.1" && p.keeps || pl.failures > 0) {
 				pl.flight = f
 			}
 		}
@@ -217,7 +226,7 @@ func (p *pool) lead(ctx context.Context, pl *plan, f *flight) (net.Conn, error) 
 	case err != nil: // the caller's end, which is not that of the others
 		land()
 		return nil, err
-	case conn.ConnectionState().NegotiatedProtocol == "h2":
+	case conn.ConnectionState().NegotiatedProtocol == "h2" && p.keeps:
 		// net/http gives the connection to all who wait for one. Only then may
 		// the others be told to look for it.
 		f.shared = true
