@@ -85,6 +85,7 @@ type Cache[K comparable, V any] struct {
 	loads   int                 // loads under way, those detached by Forget too
 	queue   list.List           // of *flight[K, V] waiting for a slot; empty while loads < MaxLoads
 	idle    chan struct{}       // if not nil, closed when loads becomes 0
+	counts  Stats               // Entries, InFlight and Waiting are filled in when asked for
 }
 
 // setup reads the fields.
@@ -122,9 +123,11 @@ func (c *Cache[K, V]) Get(ctx context.Context, key K) (e *Entry[V], hit bool, er
 		if now >= e.refreshFrom {
 			c.refreshAhead(key)
 		}
+		c.counts.Hits++
 		c.mu.Unlock()
 		return e, true, nil
 	}
+	c.counts.Misses++
 	f, err := c.join(ctx, key)
 	c.mu.Unlock()
 	if err != nil {

@@ -77,6 +77,7 @@ func (c *Cache[K, V]) newFlight(key K) *flight[K, V] {
 // begin starts the load, for which there is a slot. The caller holds the mutex.
 func (c *Cache[K, V]) begin(f *flight[K, V]) {
 	c.loads++
+	c.counts.Loads++
 	f.queued = nil
 	f.old, _ = c.entries.Peek(f.key)
 	go c.load(f, f.old.prior())
@@ -112,6 +113,14 @@ func (c *Cache[K, V]) end(f *flight[K, V], loaded Loaded[V], failure *PanicError
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	switch {
+	case failure != nil:
+		c.counts.Panics++
+	case loaded.Status == Bad:
+		c.counts.Bad++
+	case loaded.Status != Good:
+		c.counts.Temporary++
+	}
 	if failure != nil {
 		f.err = failure
 	} else {

@@ -46,7 +46,7 @@ type setUse struct {
 type source interface {
 	wellKnown(host string) (e *cache.Entry[*verdict], hit bool, err error)
 	// records gives the SRV set called name. others are the names that the
-	// rules may want next: they are asked for at the same time.
+	// rules may want next: they may be asked for at the same time.
 	records(name string, others ...string) (e *cache.Entry[*lookup], hit bool, err error)
 }
 
@@ -313,24 +313,14 @@ type liveSource struct {
 }
 
 func (l liveSource) wellKnown(host string) (*cache.Entry[*verdict], bool, error) {
-	s := l.state
-	if !fresh(&s.wellKnown, host) {
-		// SRV is asked while well-known is under way. The rules decide as if
-		// it had been asked afterwards, and drop an answer they do not need.
-		early := time.AfterFunc(s.headStart, func() {
-			for _, name := range srvNames(s.rules, host) {
-				s.records.Prefetch(name)
-			}
-		})
-		defer early.Stop()
-	}
-	e, hit, err := s.wellKnown.Get(l.ctx, host)
+	e, hit, err := l.state.wellKnown.Get(l.ctx, host)
 	return e, hit && knownAt(e, l.began), err
 }
 
 func (l liveSource) records(name string, others ...string) (*cache.Entry[*lookup], bool, error) {
 	s := l.state
-	if !fresh(&s.records, name) {
+	// A busy resolver asks for one after the other.
+	if !fresh(&s.records, name) && !s.busy() {
 		for _, other := range others {
 			s.records.Prefetch(other)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -237,4 +238,24 @@ type silent struct{ said }
 
 func (s *silent) records(string, ...string) (*cache.Entry[*lookup], bool, error) {
 	return nil, false, errors.New("two\nlines")
+}
+
+// TestReasonsAreBounded: what failures are called takes no more memory than
+// there are names for them, whoever chooses those.
+func TestReasonsAreBounded(t *testing.T) {
+	t.Parallel()
+	var r reasons
+	assert.Nil(t, r.all())
+	for range 2 {
+		for i := range 1000 {
+			r.count(strconv.Itoa(i))
+		}
+	}
+	all := r.all()
+	assert.Len(t, all, maxReasons+1)
+	assert.EqualValues(t, 2, all["0"])
+	assert.EqualValues(t, 2*(1000-maxReasons), all["other"])
+	assert.Equal(t, "other", dnsReason(errors.New("unheard of")))
+	assert.Equal(t, "timeout", dnsReason(&srv.Error{Err: context.Canceled}))
+	assert.Equal(t, "invalid_name", dnsReason(&srv.Error{Err: srv.ErrName}))
 }

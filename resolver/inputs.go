@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/netip"
 	"slices"
 	"strings"
@@ -70,6 +72,11 @@ func (s *state) loadWellKnown(ctx context.Context, host string, prior cache.Prio
 		tries = wellKnownTries
 	}
 	begun := time.Now()
+	wait := s.headStart
+	if prior.Held { // nobody waits for a refresh before the old answer has expired
+		wait = max(wait, time.Until(prior.Expires))
+	}
+	defer s.beside(ctx, host, wait)()
 	for {
 		server, reply, err := s.fetch.Server(ctx, host)
 		v := &verdict{hops: reply.Hops, duration: time.Since(begun)}
@@ -101,6 +108,9 @@ func (s *state) loadWellKnown(ctx context.Context, host string, prior cache.Prio
 			v.lifetime = wellknown.FailureLifetime(reply.Status, header, reply.At, prior.Failures+1, s.jitter())
 		}
 		v.flatten()
+		if v.err != nil {
+			s.failures.wellKnown.count(string(v.err.Code))
+		}
 		s.log.LogAttrs(ctx, slog.LevelDebug, "well-known",
 			slog.String("host", host), slog.String("outcome", string(v.outcome())), slog.String("detail", v.detail()),
 			slog.Duration("lifetime", v.lifetime), slog.Duration("took", v.duration))
@@ -149,16 +159,16 @@ func (s *state) loadRecords(ctx context.Context, name string, prior cache.Prior[
 		answer := &srv.Answer{Name: name, Type: srv.TypeSRV, Outcome: srv.Absent, Rcode: "none: the name is too long to exist", TTL: time.Hour}
 		return cache.Loaded[*lookup]{Value: &lookup{answer: answer, lifetime: answer.TTL}, Lifetime: answer.TTL}
 	}
-	return s.looked(ctx, prior, func() (*srv.Answer, error) { return s.dns.LookupSRV(ctx, name) })
+	return s.looked(ctx, prior, &s.failures.records, func() (*srv.Answer, error) { return s.dns.LookupSRV(ctx, name) })
 }
 
 func (s *state) loadAddrs(ctx context.Context, key addrKey, prior cache.Prior[*lookup]) cache.Loaded[*lookup] {
-	return s.looked(ctx, prior, func() (*srv.Answer, error) { return s.dns.LookupAddrs(ctx, key.host, key.typ) })
+	return s.looked(ctx, prior, &s.failures.addrs, func() (*srv.Answer, error) { return s.dns.LookupAddrs(ctx, key.host, key.typ) })
 }
 
 // looked turns an answer of DNS into one to keep. "There is nothing" is an
 // answer like any other: it has a lifetime and is refreshed ahead.
-func (s *state) looked(ctx context.Context, prior cache.Prior[*lookup], ask func() (*srv.Answer, error)) cache.Loaded[*lookup] {
+func (s *state) looked(ctx context.Context, prior cache.Prior[*lookup], failures *reasons, ask func() (*srv.Answer, error)) cache.Loaded[*lookup] {
 	begun := time.Now()
 	l, status := new(lookup), cache.Good
 	l.answer, l.err = ask()
@@ -177,6 +187,7 @@ func (s *state) looked(ctx context.Context, prior cache.Prior[*lookup], ask func
 	}
 	if l.err != nil {
 		status = cache.Temporary
+		failures.count(dnsReason(l.err))
 		l.answer = nil
 		l.lifetime = min(maxDNSPause, minDNSPause<<min(prior.Failures, 10))
 		s.log.LogAttrs(ctx, slog.LevelDebug, "dns", slog.String("failed", printable.Line(l.err.Error())),
@@ -196,13 +207,39 @@ func (s *state) lookupAddrs(ctx context.Context, host string, v6 bool) ([]netip.
 	if v6 {
 		key.typ = srv.TypeAAAA
 	}
+	done := traceDNS(ctx, host, fresh(&s.addrs, key))
 	e, _, err := s.addrs.Get(ctx, key)
 	if err != nil {
+		done(nil, err)
 		return nil, err
 	}
 	answer, err := answered(e)
 	if err != nil {
+		done(nil, err)
 		return nil, err
 	}
+	done(answer.Addrs, nil)
 	return answer.Addrs, nil
+}
+
+// traceDNS tells the trace of a request, if it has one, of a look-up made for
+// it. A request whose addresses are known makes none.
+func traceDNS(ctx context.Context, host string, known bool) (done func([]netip.Addr, error)) {
+	trace := httptrace.ContextClientTrace(ctx)
+	if trace == nil || known {
+		return func([]netip.Addr, error) {}
+	}
+	if trace.DNSStart != nil {
+		trace.DNSStart(httptrace.DNSStartInfo{Host: host})
+	}
+	return func(addrs []netip.Addr, err error) {
+		if trace.DNSDone == nil {
+			return
+		}
+		info := httptrace.DNSDoneInfo{Err: err}
+		for _, addr := range addrs {
+			info.Addrs = append(info.Addrs, net.IPAddr{IP: addr.AsSlice(), Zone: addr.Zone()})
+		}
+		trace.DNSDone(info)
+	}
 }

@@ -15,6 +15,9 @@ type memo struct {
 	mu   sync.Mutex
 	lru  *simplelru.LRU[string, *derived]
 	base time.Time // time.Since(base) costs half of time.Now()
+
+	// What has become of calls of Resolve.
+	hits, misses uint64
 }
 
 func (m *memo) setup(size int) {
@@ -23,10 +26,14 @@ func (m *memo) setup(size int) {
 }
 
 func (m *memo) get(serverName string) *derived {
+	now := time.Since(m.base) // before the lock, which others wait for
 	m.mu.Lock()
 	d, ok := m.lru.Get(serverName)
+	if ok = ok && now < d.until && d.current(); ok {
+		m.hits++
+	}
 	m.mu.Unlock()
-	if !ok || time.Since(m.base) >= d.until || !d.current() {
+	if !ok {
 		return nil
 	}
 	return d
@@ -36,12 +43,14 @@ func (m *memo) get(serverName string) *derived {
 // evidence of an answer that was asked for just now says so, and must not be
 // repeated to callers for whom it was not.
 func (m *memo) put(serverName string, d *derived) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if !d.warm {
+		m.misses++
 		return
 	}
-	m.mu.Lock()
+	m.hits++
 	m.lru.Add(serverName, d)
-	m.mu.Unlock()
 }
 
 // peek is what is held for serverName, good or not.

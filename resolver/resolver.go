@@ -27,13 +27,6 @@ import (
 // [Resolver.CacheSize] says otherwise: more than a large homeserver talks to.
 const DefaultCacheSize = 20000
 
-// srvHeadStart is how long well-known runs alone before SRV is asked beside
-// it. A well-known answer takes four round trips and SRV one or two, so names
-// without well-known lose nothing to it unless all that takes about as long;
-// and a host near by has delegated the name before two needless queries are
-// sent. BenchmarkHeadStart has the figures.
-const srvHeadStart = 10 * time.Millisecond
-
 // A Resolver resolves server names and remembers what it was told. The zero
 // Resolver is ready to use. Its fields are read on first use and must not
 // change after it; it must not be copied. It may be used by any number of
@@ -118,6 +111,10 @@ type state struct {
 	memo      memo
 
 	headStart time.Duration // of well-known before SRV
+	busyLoads int           // how many loads of well-known are not many
+	busyAt    atomic.Int64  // when there were many, on the memo's clock
+
+	failures struct{ wellKnown, records, addrs reasons }
 
 	intn   func(n int) int // draws among SRV records
 	jitter func() float64  // in [-1, 1]
@@ -143,6 +140,7 @@ func (r *Resolver) setup() *state {
 		log:       r.Logger,
 		dns:       r.DNS,
 		headStart: srvHeadStart,
+		busyLoads: busyLoads,
 		intn:      rand.IntN,
 		jitter:    func() float64 { return 2*rand.Float64() - 1 },
 	}
@@ -182,6 +180,7 @@ func (r *Resolver) setup() *state {
 	s.records.Load, s.records.Size, s.records.MaxStale = s.loadRecords, 2*size, maxStale
 	s.addrs.Load, s.addrs.Size, s.addrs.MaxStale = s.loadAddrs, 4*size, maxStale
 	s.memo.setup(size)
+	s.busyAt.Store(-int64(busyLinger)) // not lately
 	return s
 }
 

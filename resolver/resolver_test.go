@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -162,6 +163,224 @@ s.example.  A  203.0.113.2
 			})
 		})
 	}
+}
+
+// TestColdTrips: when Resolve returns, the addresses of what it found beside
+// well-known are known as well. Whoever dials then waits for TCP, TLS and HTTP
+// alone. One round trip is 20 ms.
+func TestColdTrips(t *testing.T) {
+	t.Parallel()
+	const (
+		trip  = 20 * time.Millisecond
+		start = 10 * time.Millisecond // of well-known before SRV
+		slow  = 300 * time.Millisecond
+	)
+	const (
+		web       = "h.example. A 203.0.113.1\n"
+		fed       = "_matrix-fed._tcp.h.example. SRV 1 1 8443 s.example.\ns.example. A 203.0.113.2\n"
+		legacy    = "_matrix._tcp.h.example. SRV 1 1 8443 s.example.\ns.example. A 203.0.113.2\n"
+		many      = fed + "_matrix-fed._tcp.h.example. SRV 1 1 8443 s2.example.\n_matrix-fed._tcp.h.example. SRV 1 1 8443 s3.example.\n_matrix-fed._tcp.h.example. SRV 1 1 8443 s4.example.\n"
+		delegated = "d.example. A 203.0.113.3\n"
+		other     = "-- GET https://h.example/other --\n200\n"
+	)
+	delegate := func(to string) string {
+		return "-- GET https://h.example/.well-known/matrix/server --\n200\n\n{\"m.server\":\"" + to + "\"}\n"
+	}
+	for _, test := range []struct {
+		about, rule, zone, rest string
+		want                    time.Duration // until there are addresses to dial
+	}{
+		{"fed", "4", web + fed, other, 4 * trip},
+		{"legacy", "5", web + legacy, other, 4 * trip},
+		{"four targets", "4", web + many, other, 4 * trip},
+		{"nothing", "6", web, other, 4 * trip},
+		{"port", "3.2", web + delegated, delegate("d.example:443"), 5 * trip},
+		{"no port", "3.5", web + delegated, delegate("d.example"), 6 * trip},
+		{"delegated fed", "3.3", web + strings.ReplaceAll(fed, "h.example", "d.example"), delegate("d.example"), 6 * trip},
+		{"delegated legacy", "3.4", web + strings.ReplaceAll(legacy, "h.example", "d.example"), delegate("d.example"), 6 * trip},
+
+		// Whatever else is slow is waited for from the beginning.
+		{"slow fed", "4", web + fed, other + "-- dns --\n_matrix-fed._tcp.h.example. SRV delay 300ms\n", start + trip + slow + trip},
+		{"slow absent fed", "5", web + legacy, other + "-- dns --\n_matrix-fed._tcp.h.example. SRV delay 300ms\n", start + trip + slow + trip},
+		{"slow legacy", "5", web + legacy, other + "-- dns --\n_matrix._tcp.h.example. SRV delay 300ms\n", start + 2*trip + slow + trip},
+		{"slow addresses", "4", web + fed, other + "-- dns --\ns.example. * delay 300ms\n", start + 2*trip + slow},
+		{"slow addresses, legacy", "5", web + legacy, other + "-- dns --\ns.example. * delay 300ms\n", start + 3*trip + slow},
+
+		// DNS and TCP: refused. SRV has had its head start to wait for.
+		{"no web server", "4", web + fed, "-- servers --\n203.0.113.1:443 refuse\n", start + 2*trip},
+
+		// What is not needed delays nothing.
+		{"silent SRV", "3.2", web + delegated, delegate("d.example:443") + "-- dns --\n*.h.example. SRV silent\n", 5 * trip},
+		{"silent targets", "3.2", web + delegated + fed, delegate("d.example:443") + "-- dns --\ns.example. * silent\n", 5 * trip},
+	} {
+		t.Run(test.about, func(t *testing.T) {
+			t.Parallel()
+			within(t, trip/2, "-- zone --\n"+test.zone+test.rest, func(t *testing.T, _ *world.World, r *resolver.Resolver) {
+				begun := time.Now()
+				res, err := r.Resolve(t.Context(), "h.example")
+				require.NoError(t, err)
+				assert.Equal(t, test.rule, res.Step)
+				r.Explain(t.Context(), "h.example")
+				assert.Equal(t, test.want, time.Since(begun))
+			})
+		})
+	}
+}
+
+// TestEarlyAddresses: of a stranger's records only the first are looked up
+// before anybody dials, each host once, and where ConnectTo sends them.
+func TestEarlyAddresses(t *testing.T) {
+	t.Parallel()
+	const scene = `
+-- zone --
+h.example.  A  203.0.113.1
+_matrix-fed._tcp.h.example. SRV 1 1 1 A.example.
+_matrix-fed._tcp.h.example. SRV 1 1 2 a.example.
+_matrix-fed._tcp.h.example. SRV 2 1 1 z.example.
+_matrix-fed._tcp.many.example. SRV 1 1 1 a.example.
+_matrix-fed._tcp.many.example. SRV 1 1 1 b.example.
+_matrix-fed._tcp.many.example. SRV 1 1 1 c.example.
+_matrix-fed._tcp.many.example. SRV 1 1 1 d.example.
+_matrix-fed._tcp.many.example. SRV 1 1 1 e.example.
+many.example. A 203.0.113.1
+-- GET https://h.example/.well-known/matrix/server --
+404
+!delay 1s
+-- GET https://many.example/.well-known/matrix/server --
+404
+!delay 1s
+`
+	addresses := func(w *world.World) (asked []string) {
+		for _, what := range w.Asked() {
+			if host, ok := strings.CutPrefix(what, "A "); ok {
+				asked = append(asked, host)
+			}
+		}
+		slices.Sort(asked)
+		return asked
+	}
+	for _, test := range []struct {
+		about     string
+		name      string
+		connectTo func(string, uint16) (string, uint16, bool)
+		want      []string
+	}{
+		{"lowest priority", "h.example", nil, []string{"a.example", "h.example"}},
+		{"no more than four", "many.example", nil, []string{"4 of many", "many.example"}},
+		{"another name", "h.example", func(host string, port uint16) (string, uint16, bool) { return "Other.example", port, port == 2 }, []string{"a.example", "h.example", "other.example"}},
+		{"an address", "h.example", func(string, uint16) (string, uint16, bool) { return "[::1]", 1, true }, nil},
+		{"a panic", "h.example", func(_ string, port uint16) (string, uint16, bool) {
+			if port != 443 {
+				panic("at the disco")
+			}
+			return "", 0, false
+		}, []string{"h.example"}},
+	} {
+		t.Run(test.about, func(t *testing.T) {
+			t.Parallel()
+			within(t, 0, scene, func(t *testing.T, w *world.World, r *resolver.Resolver) {
+				r.ConnectTo = test.connectTo
+				res, err := r.Resolve(t.Context(), test.name)
+				require.NoError(t, err)
+				assert.Equal(t, "4", res.Step)
+				got := addresses(w)
+				if test.name == "many.example" {
+					assert.Len(t, got, 5)
+					got = []string{"4 of many", got[len(got)-1]}
+				}
+				assert.Equal(t, test.want, got)
+			})
+		})
+	}
+}
+
+// TestBesideEnds: what is asked beside well-known is shared by all who wait for
+// that, stops with it, and is not begun for a refresh that nobody waits for.
+func TestBesideEnds(t *testing.T) {
+	t.Parallel()
+	const scene = `
+-- zone --
+h.example.  A  203.0.113.1
+t.example.  A  203.0.113.2
+-- dns --
+_matrix-fed._tcp.h.example. SRV delay 2s
+-- GET https://h.example/.well-known/matrix/server --
+200
+Cache-Control: max-age=1000
+!delay 1s
+
+{"m.server":"t.example:443"}
+`
+	within(t, 0, scene, func(t *testing.T, w *world.World, r *resolver.Resolver) {
+		var wg sync.WaitGroup
+		for range 100 {
+			wg.Go(func() {
+				begun := time.Now()
+				res, err := r.Resolve(t.Context(), "h.example")
+				if assert.NoError(t, err) {
+					assert.Equal(t, "3.2", res.Step)
+					assert.Equal(t, time.Second, time.Since(begun))
+				}
+			})
+		}
+		wg.Wait()
+		time.Sleep(5 * time.Second)
+		assert.Equal(t, 1, count(w, "SRV "), "the other is not asked any more, although the first had no records")
+		time.Sleep(900 * time.Second)
+		_, err := r.Resolve(t.Context(), "h.example")
+		require.NoError(t, err)
+		time.Sleep(10 * time.Second)
+		assert.Equal(t, 2, count(w, "GET "))
+		assert.Equal(t, 1, count(w, "SRV "))
+	})
+}
+
+// TestSlowRefresh: when an answer runs out while it is being refreshed, those
+// who wait have SRV asked beside it like anybody else.
+func TestSlowRefresh(t *testing.T) {
+	t.Parallel()
+	scene := strings.Replace(delegation, "!delay 1s\n", "", 1) + `
+-- GET https://h.example/.well-known/matrix/server from 850s --
+404
+!delay 4s
+-- dns --
+*.h.example. SRV delay 2s
+`
+	within(t, 0, scene, func(t *testing.T, _ *world.World, r *resolver.Resolver) {
+		resolve := func(step string) {
+			res, err := r.Resolve(t.Context(), "h.example")
+			require.NoError(t, err)
+			require.Equal(t, step, res.Step)
+		}
+		resolve("3.2")
+		time.Sleep(999 * time.Second)
+		resolve("3.2")
+		time.Sleep(time.Second)
+		begun := time.Now() // the refresh needs three more seconds
+		resolve("6")
+		assert.Less(t, time.Since(begun), 2*2*time.Second+time.Second)
+	})
+}
+
+// TestBusySilence: with much to do, too, silence over HTTPS and silence over
+// DNS are waited for at the same time.
+func TestBusySilence(t *testing.T) {
+	t.Parallel()
+	within(t, 0, "-- dns --\n* * silent\n", func(t *testing.T, w *world.World, r *resolver.Resolver) {
+		begun := time.Now()
+		var wg sync.WaitGroup
+		for i := range 30 {
+			wg.Go(func() {
+				_, err := r.Resolve(context.Background(), fmt.Sprintf("n%d.example", i))
+				assert.ErrorIs(t, err, resolver.SRVTemporary)
+				assert.Less(t, time.Since(begun), 12*time.Second)
+			})
+		}
+		time.Sleep(900 * time.Millisecond)
+		assert.Zero(t, count(w, "SRV "), "at first only what is needed in any case")
+		wg.Wait()
+		assert.Zero(t, count(w, "SRV _matrix._tcp."), "one after the other")
+	})
 }
 
 // TestSilence: when nobody answers anything, the answer comes within the

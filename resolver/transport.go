@@ -47,6 +47,14 @@ import (
 // within the next five seconds (later up to a minute) end at once with the
 // same, [ConnectError.RetryAt] in it. [Transport.MarkAlive] ends the wait.
 //
+// # Traces
+//
+// A [net/http/httptrace.ClientTrace] in the request's context is told of connections as
+// with [http.Transport]; the address in GetConn stands for the destination and
+// has a digest in it. DNSStart and DNSDone are called once for each family whose
+// addresses are not known; TLSHandshakeStart and TLSHandshakeDone one after the
+// other when the handshake is over.
+//
 // # Redirects
 //
 // A Transport follows none. An [http.Client] does, unless its CheckRedirect
