@@ -20,7 +20,7 @@ type ConnectError struct {
 	ServerName string
 	Result     *Result   // what discovery says of the server
 	Tried      []*Try    // the targets, in the order in which they were tried
-	RetryAt    time.Time // requests before this fail at once; see [Transport.MarkAlive]
+	RetryAt    time.Time // requests before this fail at once; see [Transport.MarkAlive]. Zero if none do
 
 	// Remembered says that nothing was tried for this request: Tried is what an
 	// earlier one met.

@@ -24,12 +24,13 @@ const (
 type plan struct {
 	route atomic.Pointer[route] // the latest; all have the same label
 
-	mu       sync.Mutex
-	failed   map[place]penalty // targets that failed lately
-	failures int               // in a row, of all targets
-	last     *failure          // the last of them; nil if there is none
-	flight   *flight           // the connection being made whose protocol the others wait for
-	protocol string            // of the last connection; empty before the first
+	mu        sync.Mutex
+	failed    map[place]penalty // targets that failed lately
+	failures  int               // in a row, of all targets
+	last      *failure          // the last of them; nil if there is none
+	flight    *flight           // the connection being made whose protocol the others wait for
+	reachedAt time.Time         // the last connection
+	protocol  string            // of that; empty before the first
 }
 
 // place is a target without what chooses it.
@@ -47,7 +48,7 @@ type penalty struct {
 type failure struct {
 	tries      []*Try
 	began      time.Time
-	until      time.Time // nobody tries again before
+	until      time.Time // nobody tries again before; zero if anybody may
 	remembered bool      // it was another request's
 }
 
@@ -101,6 +102,9 @@ func (p *plan) targetFailed(t Target, now time.Time) {
 		p.failed = make(map[place]penalty)
 	}
 	f := p.failed[place{t.Host, t.Port}]
+	if now.Before(f.until) {
+		return // of several that tried at the same time, one counts
+	}
 	f.until = now.Add(growing(minTargetPenalty, maxTargetPenalty, f.failures))
 	f.failures++
 	p.failed[place{t.Host, t.Port}] = f
@@ -111,13 +115,22 @@ func (p *plan) reached(t Target, protocol string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.failed, place{t.Host, t.Port})
-	p.failures, p.last, p.protocol = 0, nil, protocol
+	p.failures, p.last, p.protocol, p.reachedAt = 0, nil, protocol, time.Now()
 }
 
 // allFailed notes that no target did, and until when the server is left alone.
+// Of several rounds at the same time one counts, and none if another one had
+// success.
 func (p *plan) allFailed(f *failure, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.reachedAt.After(f.began) {
+		return
+	}
+	if before := p.paused(now); before != nil {
+		f.until = before.until
+		return
+	}
 	f.until = now.Add(growing(minServerPause, maxServerPause, p.failures))
 	p.failures++
 	p.last = f.flat()

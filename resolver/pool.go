@@ -270,7 +270,7 @@ func (p *pool) connect(ctx context.Context, pl *plan) (*tls.Conn, *failure, erro
 			slog.String("code", string(try.Code)), slog.String("detail", try.Detail), took)
 	}
 	pl.allFailed(failed, time.Now())
-	p.state.log.LogAttrs(ctx, slog.LevelDebug, "left alone", slog.String("certificate", tlsName), slog.Time("until", failed.until))
+	p.state.log.LogAttrs(ctx, slog.LevelDebug, "no target left", slog.String("certificate", tlsName), slog.Time("until", failed.until))
 	return nil, failed, nil
 }
 
