@@ -14,9 +14,12 @@ const (
 	maxTargetPenalty = 15 * time.Minute
 
 	// A server none of whose targets could be reached is left alone, for
-	// minServerPause at first and maxServerPause at last: a dead server costs
-	// one try a minute, and one that is back waits a minute at most.
-	minServerPause = 5 * time.Second
+	// minServerPause at first, four times as long each time after that, and
+	// maxServerPause at last: 1 s, 4 s, 16 s, 1 min. Homeservers that pause by
+	// themselves come back after two seconds or more, and should not find this
+	// pause before theirs. A dead server costs one try a minute, and one that is
+	// back waits a minute at most.
+	minServerPause = time.Second
 	maxServerPause = time.Minute
 )
 
@@ -105,7 +108,7 @@ func (p *plan) targetFailed(t Target, now time.Time) {
 	if now.Before(f.until) {
 		return // of several that tried at the same time, one counts
 	}
-	f.until = now.Add(growing(minTargetPenalty, maxTargetPenalty, f.failures))
+	f.until = now.Add(growing(minTargetPenalty, maxTargetPenalty, 2, f.failures))
 	f.failures++
 	p.failed[place{t.Host, t.Port}] = f
 }
@@ -131,7 +134,7 @@ func (p *plan) allFailed(f *failure, now time.Time) {
 		f.until = before.until
 		return
 	}
-	f.until = now.Add(growing(minServerPause, maxServerPause, p.failures))
+	f.until = now.Add(growing(minServerPause, maxServerPause, 4, p.failures))
 	p.failures++
 	p.last = f.flat()
 }
@@ -157,7 +160,10 @@ func (p *plan) forgive() bool {
 	return any
 }
 
-// growing doubles first with every failure before, up to most.
-func growing(first, most time.Duration, failures int) time.Duration {
-	return min(most, first<<min(failures, 16))
+// growing multiplies first by factor for every failure before, up to most.
+func growing(first, most time.Duration, factor, failures int) time.Duration {
+	for ; failures > 0 && first < most; failures-- {
+		first *= time.Duration(factor)
+	}
+	return min(most, first)
 }

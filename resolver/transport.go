@@ -44,8 +44,8 @@ import (
 // fifteen. When all have failed, discovery is asked again, at most once in five
 // minutes for a server name, and if it then leads elsewhere the same request
 // goes there. Else the request ends with a *[ConnectError], and those that come
-// within the next five seconds (later up to a minute) end at once with the
-// same, [ConnectError.RetryAt] in it. [Transport.MarkAlive] ends the wait.
+// within the next second (later up to a minute) end at once with the same,
+// [ConnectError.RetryAt] in it. [Transport.MarkAlive] ends the wait.
 //
 // # Traces
 //
@@ -132,8 +132,11 @@ func check(req *http.Request) error {
 	case req.URL == nil:
 		return &Error{Code: InvalidRequest, Detail: "the request has no URL"}
 	case req.URL.Scheme != "matrix-federation" && req.URL.Scheme != "matrix":
-		return &Error{Code: InvalidRequest, ServerName: req.URL.Host,
-			Detail: fmt.Sprintf("the scheme is %s, not matrix-federation or matrix", printable.Quote(req.URL.Scheme, 20))}
+		detail := fmt.Sprintf("the scheme is %s, not matrix-federation or matrix", printable.Quote(req.URL.Scheme, 20))
+		if req.Response != nil { // net/http.Client's sign
+			detail += "; the server redirected there, see Transport about redirects"
+		}
+		return &Error{Code: InvalidRequest, ServerName: req.URL.Host, Detail: detail}
 	case req.URL.Host == "":
 		return &Error{Code: InvalidRequest, Detail: "the URL has no server name"}
 	}
