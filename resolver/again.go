@@ -34,9 +34,6 @@ type again struct {
 // askAgain asks discovery anew for an answer that leads nowhere, unless that
 // was done lately, and reports whether the request should be tried again.
 func (p *pool) askAgain(ctx context.Context, d *derived, failed *failure) bool {
-	if failed.remembered {
-		return false
-	}
 	key := d.name.String()
 	p.mu.Lock()
 	a, ok := p.again.Get(key)

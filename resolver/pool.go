@@ -40,7 +40,7 @@ var (
 	// errUnplanned is a connection whose plan has been evicted meanwhile.
 	errUnplanned = errors.New("resolver: the plan was dropped")
 
-	errBodyRead = errors.New("resolver: the connection was lost, and the request's body has been read: set GetBody to have it sent again")
+	errBodyRead = errors.New("resolver: the server did not take the request, and its body has been read: set GetBody to have it sent again")
 )
 
 // pool is what a Transport is made of once its fields have been read: one
@@ -106,6 +106,11 @@ func (p *pool) send(req *http.Request, out *outgoing) (*http.Response, error) {
 	ctx, serverName := req.Context(), req.URL.Host
 	asked := false
 	for round := 1; ; round++ {
+		if round > 1 {
+			if err := out.rewind(req.GetBody); err != nil {
+				return nil, err
+			}
+		}
 		res, err := p.resolver.Resolve(ctx, serverName)
 		if err != nil {
 			return nil, err

@@ -109,7 +109,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	out := newOutgoing(req)
 	resp, err := t.pool().send(req, out)
-	out.body.release(err != nil)
+	out.now.release(err != nil)
 	if err != nil {
 		return nil, err
 	}
@@ -155,12 +155,14 @@ type outgoing struct {
 	req  http.Request
 	url  url.URL
 	body body
+	now  *body // the one that is sent: body, or one of GetBody
 }
 
 func newOutgoing(req *http.Request) *outgoing {
 	o := &outgoing{req: *req, url: *req.URL}
 	o.req.URL = &o.url
 	o.url.Scheme = "https"
+	o.now = &o.body
 	if req.Body != nil && req.Body != http.NoBody {
 		o.body.ReadCloser = req.Body
 		o.req.Body = &o.body
@@ -174,6 +176,36 @@ func newOutgoing(req *http.Request) *outgoing {
 func (o *outgoing) to(r *route, host string) *http.Request {
 	o.url.Host, o.req.Host = r.label, host
 	return &o.req
+}
+
+// rewind readies the body for one more round of net/http: as it is if nobody has
+// read it, else anew from the caller's GetBody.
+func (o *outgoing) rewind(getBody func() (io.ReadCloser, error)) error {
+	b := o.now
+	if b.ReadCloser == nil {
+		return nil
+	}
+	b.mu.Lock()
+	used := b.begun || b.closed
+	if !used {
+		b.asked = false
+	}
+	b.mu.Unlock()
+	if !used {
+		return nil
+	}
+	if getBody == nil {
+		return errBodyRead
+	}
+	b.release(true)
+	fresh, err := getBody()
+	if err != nil {
+		o.now = new(body)
+		return err
+	}
+	o.now = &body{ReadCloser: fresh}
+	o.req.Body = o.now
+	return nil
 }
 
 // body is a request's body that survives attempts which ended before a byte of

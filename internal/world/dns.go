@@ -139,7 +139,7 @@ func (f *dnsFault) fits(udp, edns bool) bool {
 func (w *World) fault(server int, q dns.Question, udp, edns bool) (chosen *dnsFault, delay time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, f := range w.scene.faults.at(time.Since(w.started)) {
+	for _, f := range w.scene().faults.at(time.Since(w.started)) {
 		if !f.matches(server, q) {
 			continue
 		}
@@ -203,7 +203,7 @@ func (w *World) answerDNS(server int, packet []byte, udp bool) (out [][]byte, re
 	if !w.sleep(delay) {
 		return nil, false
 	}
-	m.Rcode, m.Answer, m.Ns = w.scene.zones.at(time.Since(w.started)).answer(q.Name, q.Qtype)
+	m.Rcode, m.Answer, m.Ns = w.scene().zones.at(time.Since(w.started)).answer(q.Name, q.Qtype)
 	if f == nil {
 		return [][]byte{pack(m)}, false
 	}
@@ -215,7 +215,7 @@ func (w *World) answerDNS(server int, packet []byte, udp bool) (out [][]byte, re
 	case "rcode":
 		m.Rcode, m.Answer, m.Ns = f.rcode, nil, nil
 		if f.rcode == dns.RcodeNameError || f.rcode == dns.RcodeSuccess {
-			m.Ns = w.scene.zones.at(time.Since(w.started)).soa(q.Name)
+			m.Ns = w.scene().zones.at(time.Since(w.started)).soa(q.Name)
 		}
 	case "formerr-edns":
 		// RFC 6891, 7: a server that does not know EDNS answers without it.

@@ -53,6 +53,7 @@
 //	reset-handshake  a reset comes after the ClientHello
 //	cert WHAT        self-signed, expired, not-yet-valid, untrusted, none-ip, names=a.example,b.example
 //	tls12            TLS 1.2 at most
+//	http1            HTTP/1.1 alone
 //	plain            HTTP without TLS
 //
 // What the servers say:
@@ -102,6 +103,9 @@
 //	-- advance 900s --
 //	-- asked --                lines "N WHAT" as World.Asked reports it since the last such section;
 //	                           the line "only" says that there was nothing else
+//
+// What a file cannot say, a test does: [World.Handle] answers requests, [World.Cut] ends connections,
+// [World.Change] turns the world into that of another file, and [World.Open] counts.
 //
 // A NAME in double quotes is read as a Go string.
 package world

@@ -200,7 +200,7 @@ func (w *World) choose(req *http.Request, e *endpoint) *reply {
 	for _, host := range hosts {
 		for _, path := range []string{req.URL.RequestURI(), req.URL.EscapedPath()} {
 			for _, method := range methods {
-				group := w.scene.replies[method+" "+host.String()+path].at(now)
+				group := w.scene().replies[method+" "+host.String()+path].at(now)
 				if len(group) == 0 {
 					continue
 				}
@@ -226,6 +226,12 @@ func (h handler) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 		scheme = "http"
 	}
 	w.log(printable.Line(req.Method + " " + scheme + "://" + req.Host + req.URL.RequestURI()))
+	w.mu.Lock()
+	first := w.handle
+	w.mu.Unlock()
+	if first != nil && first(rw, req, e.at) {
+		return
+	}
 	io.Copy(io.Discard, io.LimitReader(req.Body, maxRequestBody))
 	r := w.choose(req, e)
 	if r == nil {

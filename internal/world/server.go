@@ -30,6 +30,7 @@ type serverOptions struct {
 	noIP  bool          // no certificate for the address
 	delay time.Duration // of the connection
 	tls12 bool
+	http1 bool
 	plain bool
 }
 
@@ -48,6 +49,8 @@ func parseServer(f []string) (at netip.AddrPort, o serverOptions, err error) {
 			o.fault = f[0]
 		case "tls12":
 			o.tls12 = true
+		case "http1":
+			o.http1 = true
 		case "plain":
 			o.plain = true
 		case "cert", "accept-delay":
@@ -126,12 +129,12 @@ func (w *World) certificate(at netip.AddrPort, o serverOptions, sni string) (*tl
 	case names != nil:
 	case sni == "" && !o.noIP:
 		names = []string{at.Addr().String()}
-	case sni != "" && w.scene.leads(sni, at):
+	case sni != "" && w.scene().leads(sni, at):
 		names = []string{strings.ToLower(sni)}
 	default:
 		// The address's own names, so that a wrong name is as wrong as on a real server.
-		for _, host := range w.scene.hosts() {
-			if w.scene.leads(host, at) {
+		for _, host := range w.scene().hosts() {
+			if w.scene().leads(host, at) {
 				names = append(names, host)
 			}
 		}
@@ -210,7 +213,7 @@ func (w *World) tlsConfig(at netip.AddrPort, o serverOptions) *tls.Config {
 		own := c.Clone()
 		own.GetConfigForClient = nil
 		own.NextProtos = []string{"h2", "http/1.1"}
-		if w.scene.onlyHTTP1[host] {
+		if o.http1 || w.scene().onlyHTTP1[host] {
 			own.NextProtos = own.NextProtos[1:]
 		}
 		return own, nil
@@ -245,7 +248,7 @@ func (s *Scene) hosts() []string {
 
 // options are those of an endpoint now.
 func (w *World) options(at netip.AddrPort) serverOptions {
-	return w.scene.servers.at(time.Since(w.started))[at]
+	return w.scene().servers.at(time.Since(w.started))[at]
 }
 
 // An endpoint is one address and port that is served.

@@ -20,6 +20,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -53,7 +54,7 @@ type Memory struct{ Network *memnet.Network }
 
 // A World is a scene that runs. All methods may be called at any time from any goroutine.
 type World struct {
-	scene     *Scene
+	current   atomic.Pointer[Scene]
 	net       Net
 	started   time.Time
 	endpoints map[netip.AddrPort]*endpoint
@@ -75,6 +76,7 @@ type World struct {
 	replyCount map[*reply]int // by the first of its sequence
 	coming     map[*endpoint]int
 	conns      map[*conn]bool
+	handle     Handler
 	busy       int // goroutines, open connections, requests
 	closed     bool
 	idle       sync.Cond
@@ -86,7 +88,7 @@ func (s *Scene) Start(n Net) (*World, error) {
 		n = Memory{new(memnet.Network)}
 	}
 	w := &World{
-		scene: s, net: n, started: time.Now(),
+		net: n, started: time.Now(),
 		endpoints: make(map[netip.AddrPort]*endpoint),
 		accepted:  make(chan net.Conn),
 
@@ -97,6 +99,7 @@ func (s *Scene) Start(n Net) (*World, error) {
 		coming:     make(map[*endpoint]int),
 		conns:      make(map[*conn]bool),
 	}
+	w.current.Store(s)
 	w.idle.L = &w.mu
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	if err := w.start(); err != nil {
@@ -116,7 +119,7 @@ func (w *World) start() (err error) {
 	if w.leafKey, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 		return err
 	}
-	for i := range w.scene.options.Servers {
+	for i := range w.scene().options.Servers {
 		pc, l, err := w.net.listenDNS(netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(53 + i)}), 53))
 		if err != nil {
 			return err
@@ -124,9 +127,9 @@ func (w *World) start() (err error) {
 		w.closers = append(w.closers, pc, l)
 		w.dns = append(w.dns, pc.LocalAddr().String())
 		w.spawn(func() { w.serveUDP(i+1, pc) })
-		w.accept(l, func(c *conn) { w.serveTCP(i+1, c) })
+		w.accept(l, nil, func(c *conn) { w.serveTCP(i+1, c) })
 	}
-	for _, at := range w.scene.endpoints {
+	for _, at := range w.scene().endpoints {
 		e := &endpoint{at: at}
 		w.endpoints[at] = e
 		l, mapped, err := w.net.listen(at)
@@ -134,16 +137,13 @@ func (w *World) start() (err error) {
 			return err
 		}
 		e.mapped = mapped
-		if w.scene.alwaysRefused(at) {
+		if w.scene().alwaysRefused(at) {
 			l.Close() // the port is known now, and nobody listens
 			continue
 		}
 		e.listener = l
 		w.closers = append(w.closers, l)
-		w.accept(l, func(c *conn) {
-			c.endpoint = e
-			w.serveConn(e, c)
-		})
+		w.accept(l, e, func(c *conn) { w.serveConn(e, c) })
 	}
 	w.http = &http.Server{
 		Handler: handler{w},
@@ -221,6 +221,68 @@ func (w *World) Close() error {
 	return errors.Join(errs...)
 }
 
+// scene is what holds now.
+func (w *World) scene() *Scene { return w.current.Load() }
+
+// Change makes the world that of s from now on; times in s count from the start of the world.
+// Connections that are open stay so. An address and port that s serves must have been served since
+// the start, and the number of DNS servers stays as it is.
+func (w *World) Change(s *Scene) error {
+	for _, at := range s.endpoints {
+		if e := w.endpoints[at]; (e == nil || e.listener == nil) && !s.alwaysRefused(at) {
+			return fmt.Errorf("world %s: %v has not been served since the start", s.name, at)
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.current.Store(s)
+	// They belong to the lines of the scene that has ended.
+	clear(w.faultCount)
+	clear(w.replyCount)
+	return nil
+}
+
+// A Handler answers a request that reached the server at an address and port of the world. It
+// returns false to leave the answer to the scene; then it must have written nothing.
+type Handler func(rw http.ResponseWriter, req *http.Request, at netip.AddrPort) bool
+
+// Handle has every request given to h first. If h is nil, none is.
+func (w *World) Handle(h Handler) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.handle = h
+}
+
+// Cut resets every connection that is open to the server at an address and port, as a machine does
+// that has been started again, and returns their number.
+func (w *World) Cut(at netip.AddrPort) int {
+	w.mu.Lock()
+	var cut []*conn
+	for c := range w.conns {
+		if c.endpoint != nil && c.endpoint.at == at {
+			cut = append(cut, c)
+		}
+	}
+	w.mu.Unlock()
+	for _, c := range cut {
+		c.reset()
+	}
+	return len(cut)
+}
+
+// Open is how many connections to servers are open. Those to DNS servers do not count.
+func (w *World) Open() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := 0
+	for c := range w.conns {
+		if c.endpoint != nil {
+			n++
+		}
+	}
+	return n
+}
+
 // enter counts something that Close has to wait for; false means that it is too late to begin.
 func (w *World) enter() bool {
 	w.mu.Lock()
@@ -266,8 +328,9 @@ func (w *World) sleep(d time.Duration) bool {
 	}
 }
 
-// accept serves every connection to a listener in a goroutine of its own.
-func (w *World) accept(l net.Listener, serve func(*conn)) {
+// accept serves every connection to a listener in a goroutine of its own. The endpoint is nil for
+// DNS.
+func (w *World) accept(l net.Listener, e *endpoint, serve func(*conn)) {
 	w.spawn(func() {
 		for {
 			raw, err := l.Accept()
@@ -278,7 +341,7 @@ func (w *World) accept(l net.Listener, serve func(*conn)) {
 				w.sleep(time.Millisecond) // no more files, or the client was gone already
 				continue
 			}
-			c := &conn{Conn: raw, w: w}
+			c := &conn{Conn: raw, w: w, endpoint: e}
 			w.mu.Lock()
 			late := w.closed
 			if !late {
@@ -298,7 +361,7 @@ func (w *World) accept(l net.Listener, serve func(*conn)) {
 type conn struct {
 	net.Conn
 	w        *World
-	endpoint *endpoint
+	endpoint *endpoint // nil for DNS
 }
 
 func (c *conn) Close() error {
@@ -442,11 +505,11 @@ func (w *World) AllowNets() []netip.Prefix {
 		netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 51, 100, 0}), 24),
 		netip.PrefixFrom(netip.AddrFrom4([4]byte{203, 0, 113, 0}), 24),
 		netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8}), 32),
-	}, w.scene.options.AllowNets...)
+	}, w.scene().options.AllowNets...)
 }
 
 // Options are those of the scene.
-func (w *World) Options() Options { return w.scene.Options() }
+func (w *World) Options() Options { return w.scene().Options() }
 
 // ConnectTo are the values for curl's option --connect-to with which another program reaches the
 // world: one for every host and port that is served, by name and by address, and one for all others, which leads
@@ -456,10 +519,10 @@ func (w *World) ConnectTo() []string {
 		return nil
 	}
 	var lines []string
-	for _, host := range w.scene.hosts() {
+	for _, host := range w.scene().hosts() {
 		seen := make(map[uint16]bool)
-		for _, a := range w.scene.addresses(host) { // the first address counts, as with curl
-			for _, at := range w.scene.endpoints {
+		for _, a := range w.scene().addresses(host) { // the first address counts, as with curl
+			for _, at := range w.scene().endpoints {
 				if at.Addr() == a && !seen[at.Port()] {
 					seen[at.Port()] = true
 					lines = append(lines, authority{host, at.Port()}.String()+":"+w.endpoints[at].mapped)
@@ -467,7 +530,7 @@ func (w *World) ConnectTo() []string {
 			}
 		}
 	}
-	for _, at := range w.scene.endpoints {
+	for _, at := range w.scene().endpoints {
 		lines = append(lines, at.String()+":"+w.endpoints[at].mapped)
 	}
 	// Anything else leads to a port where nobody listens (tcpmux, RFC 1078), and
