@@ -56,7 +56,7 @@ func (p *pool) askAgain(ctx context.Context, d *derived, failed *failure) bool {
 		return false
 	}
 	now := p.state.derive(d.name, peekSource{p.state, true})
-	return a.changed && a.at.After(failed.began) || now.err == nil && now.route().label != d.route().label
+	return a.changed && !a.at.Before(failed.began) || now.err == nil && now.route().label != d.route().label
 }
 
 // relocate asks anew what d rests on, down to the addresses of the targets, and

@@ -25,6 +25,8 @@ type ConnectError struct {
 	// Remembered says that nothing was tried for this request: Tried is what an
 	// earlier one met.
 	Remembered bool
+
+	ended error // of the request's context, if that ended while discovery was asked again
 }
 
 // Try is a target that did not do, and why.
@@ -55,11 +57,15 @@ func (e *ConnectError) Error() string {
 // Is reports whether target is [Unreachable].
 func (e *ConnectError) Is(target error) bool { return target == Unreachable }
 
-// Unwrap gives the targets, each a *[Try].
+// Unwrap gives the targets, each a *[Try], and the error of the request's
+// context if that has ended meanwhile.
 func (e *ConnectError) Unwrap() []error {
-	list := make([]error, len(e.Tried))
-	for i, try := range e.Tried {
-		list[i] = try
+	var list []error
+	for _, try := range e.Tried {
+		list = append(list, try)
+	}
+	if e.ended != nil {
+		list = append(list, e.ended)
 	}
 	return list
 }

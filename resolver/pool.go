@@ -129,7 +129,7 @@ func (p *pool) send(req *http.Request, out *outgoing) (*http.Response, error) {
 				asked = true
 				continue
 			}
-			return nil, &ConnectError{ServerName: serverName, Result: res, Tried: failed.tries, RetryAt: failed.until, Remembered: failed.remembered}
+			return nil, &ConnectError{ServerName: serverName, Result: res, Tried: failed.tries, RetryAt: failed.until, Remembered: failed.remembered, ended: ctx.Err()}
 		case !errors.Is(err, errShared) && !errors.Is(err, errUnplanned):
 			return nil, err
 		case round >= patience:

@@ -131,6 +131,8 @@ func check(req *http.Request) error {
 	switch {
 	case req.URL == nil:
 		return &Error{Code: InvalidRequest, Detail: "the request has no URL"}
+	case req.Header == nil:
+		return &Error{Code: InvalidRequest, ServerName: req.URL.Host, Detail: "the request has a nil Header"}
 	case req.URL.Scheme != "matrix-federation" && req.URL.Scheme != "matrix":
 		detail := fmt.Sprintf("the scheme is %s, not matrix-federation or matrix", printable.Quote(req.URL.Scheme, 20))
 		if req.Response != nil { // net/http.Client's sign

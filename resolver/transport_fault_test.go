@@ -1590,6 +1590,8 @@ func TestTrace(t *testing.T) {
 				GetConn:              func(string) { note("GetConn") },
 				ConnectStart:         func(_, _ string) { note("ConnectStart") },
 				ConnectDone:          func(_, _ string, err error) { note("ConnectDone") },
+				TLSHandshakeStart:    func() { note("ConnectTLS") },
+				TLSHandshakeDone:     func(_ tls.ConnectionState, err error) { assert.NoError(t, err); note("ConnectedTLS") },
 				GotConn:              func(info httptrace.GotConnInfo) { note("GotConn"); reused = info.Reused },
 				WroteHeaders:         func() { note("WroteHeaders") },
 				WroteRequest:         func(httptrace.WroteRequestInfo) { note("WroteRequest") },
@@ -1601,7 +1603,7 @@ func TestTrace(t *testing.T) {
 			_, err = io.Copy(io.Discard, resp.Body)
 			require.NoError(t, err)
 			resp.Body.Close()
-			want := []string{"GetConn", "ConnectStart", "ConnectDone", "GotConn", "WroteHeaders", "WroteRequest", "GotFirstResponseByte"}
+			want := []string{"GetConn", "ConnectStart", "ConnectDone", "ConnectTLS", "ConnectedTLS", "GotConn", "WroteHeaders", "WroteRequest", "GotFirstResponseByte"}
 			if i == 1 {
 				want = slices.DeleteFunc(want, func(s string) bool { return strings.HasPrefix(s, "Connect") })
 			}

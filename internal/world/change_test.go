@@ -2,6 +2,7 @@ package world_test
 
 import (
 	"context"
+	"crypto/x509"
 	"io"
 	"net/http"
 	"net/netip"
@@ -109,4 +110,23 @@ func TestHandleAndCut(t *testing.T) {
 		require.NoError(t, err, "net/http makes another connection")
 		assert.Equal(t, "before, again", body)
 	})
+}
+
+// TestCertificate: a server outside the world may belong to its authority.
+func TestCertificate(t *testing.T) {
+	t.Parallel()
+	s, err := world.Parse("certificate", []byte("-- zone --\na.example. A 203.0.113.1\n"))
+	require.NoError(t, err)
+	w, err := s.Start(world.Memory{})
+	require.NoError(t, err)
+	defer w.Close()
+	made, err := w.Certificate("other.example", "2001:db8::9")
+	require.NoError(t, err)
+	cert, err := x509.ParseCertificate(made.Certificate[0])
+	require.NoError(t, err)
+	for _, name := range []string{"other.example", "2001:db8::9"} {
+		_, err = cert.Verify(x509.VerifyOptions{DNSName: name, Roots: w.Roots()})
+		require.NoError(t, err)
+	}
+	require.Error(t, cert.VerifyHostname("a.example"))
 }

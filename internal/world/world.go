@@ -492,6 +492,18 @@ func (w *World) Roots() *x509.CertPool {
 	return p
 }
 
+// Certificate makes one of the world's authority, for servers outside the world that belong to
+// it. Names are DNS names and IP addresses.
+func (w *World) Certificate(names ...string) (tls.Certificate, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c, err := w.issueLocked("", names)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	return *c, nil
+}
+
 // CAPEM is the certificate authority of the world as a PEM file.
 func (w *World) CAPEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.ca.cert.Raw})

@@ -63,7 +63,7 @@ func (f *federation) startPeer(t *testing.T) *peer {
 		w.Write(unsigned)
 	})
 	server := httptest.NewUnstartedServer(mux)
-	server.TLS = &tls.Config{Certificates: []tls.Certificate{f.ca.tls(t, "127.0.0.1")}}
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{f.certificate(t, "127.0.0.1")}}
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	p.name = server.Listener.Addr().String()

@@ -83,7 +83,7 @@ func (f *federation) startDendrite(t *testing.T, p programs, patched bool, at *p
 	}
 	signingKey := filepath.Join(dir, "matrix_key.pem")
 	run(t.Context(), t, p.generateKeys, "-private-key", signingKey)
-	cert, key := f.ca.issue(t, at.certificate)
+	cert, key := pemFiles(t, f.certificate(t, at.certificate))
 	write("tls.crt", cert)
 	write("tls.key", key)
 	config := write("dendrite.yaml", dendriteConfig(t, at.name, signingKey))

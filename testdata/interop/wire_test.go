@@ -126,7 +126,7 @@ func TestWire(t *testing.T) {
 		record := new(recorder)
 		server := httptest.NewUnstartedServer(record)
 		server.EnableHTTP2 = protocol == "HTTP/2.0"
-		server.TLS = &tls.Config{Certificates: []tls.Certificate{f.ca.tls(t, "127.0.0.1")}}
+		server.TLS = &tls.Config{Certificates: []tls.Certificate{f.certificate(t, "127.0.0.1")}}
 		server.StartTLS()
 		t.Cleanup(server.Close)
 		name := server.Listener.Addr().String()
@@ -161,7 +161,7 @@ func TestWire(t *testing.T) {
 				// A Transport for two schemes of an http.Transport leaves the others to that.
 				web := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: x509.NewCertPool()}}
 				t.Cleanup(web.CloseIdleConnections)
-				web.TLSClientConfig.RootCAs.AddCert(f.ca.cert)
+				web.TLSClientConfig.RootCAs.AppendCertsFromPEM(f.world.CAPEM())
 				web.RegisterProtocol("matrix", strict{t, transport})
 				require.NoError(t, library.with(peer, web).event(t.Context(), name, "absolute"))
 				require.Len(t, record.take(), 2)

@@ -1,23 +1,16 @@
 package interop
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -93,7 +86,6 @@ func freePort(t *testing.T) int {
 type federation struct {
 	world    *world.World
 	settings hook.Settings // with which a Transport finds its way
-	ca       *authority
 	caFile   string
 }
 
@@ -115,14 +107,14 @@ func newFederation(t *testing.T, places ...*place) *federation {
 		"-- zone --\n" + zone.String() + documents.String()
 	scene, err := world.Parse("interop", []byte(text))
 	require.NoError(t, err, text)
-	f := &federation{ca: newAuthority(t)}
+	f := new(federation)
 	f.world, err = scene.Start(world.Loopback{})
 	require.NoError(t, err)
 	t.Cleanup(func() { f.world.Close() })
 
 	f.settings = hook.Settings{
 		DNS:       f.world.DNSServers(),
-		CA:        string(f.world.CAPEM()) + string(f.ca.pem()),
+		CA:        string(f.world.CAPEM()),
 		AllowNets: f.world.AllowNets(),
 		ConnectTo: make(map[string]string),
 	}
@@ -138,58 +130,19 @@ func newFederation(t *testing.T, places ...*place) *federation {
 	return f
 }
 
-// An authority signs certificates for servers outside the world.
-type authority struct {
-	key  *ecdsa.PrivateKey
-	cert *x509.Certificate
-}
-
-func newAuthority(t *testing.T) *authority {
+// certificate makes one of the world's authority for a DNS name or an IP address.
+func (f *federation) certificate(t *testing.T, name string) tls.Certificate {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	cert, err := f.world.Certificate(name)
 	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "interop CA"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		KeyUsage: x509.KeyUsageCertSign, IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	require.NoError(t, err)
-	cert, err := x509.ParseCertificate(der)
-	require.NoError(t, err)
-	return &authority{key, cert}
+	return cert
 }
 
-func (a *authority) pem() []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})
-}
-
-// issue makes a certificate for a DNS name or an IP address, as PEM files.
-func (a *authority) issue(t *testing.T, name string) (cert, key []byte) {
+// pemFiles gives a certificate and its key as Dendrite wants them.
+func pemFiles(t *testing.T, c tls.Certificate) (cert, key []byte) {
 	t.Helper()
-	leaf, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	secret, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
 	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name},
-		NotBefore: a.cert.NotBefore, NotAfter: a.cert.NotAfter,
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	if ip, err := netip.ParseAddr(name); err == nil {
-		template.IPAddresses = []net.IP{ip.AsSlice()}
-	} else {
-		template.DNSNames = []string{name}
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &leaf.PublicKey, a.key)
-	require.NoError(t, err)
-	secret, err := x509.MarshalPKCS8PrivateKey(leaf)
-	require.NoError(t, err)
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]}),
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})
-}
-
-func (a *authority) tls(t *testing.T, name string) tls.Certificate {
-	t.Helper()
-	pair, err := tls.X509KeyPair(a.issue(t, name))
-	require.NoError(t, err)
-	return pair
 }
