@@ -88,7 +88,9 @@ func (s *state) askAddresses(ctx context.Context, targets []Target, since time.T
 	var wg sync.WaitGroup
 	for _, t := range targets[:min(len(targets), maxTargets)] {
 		for _, key := range addrKeys(t.Host) {
-			if e, ok := s.addrs.Peek(key); ok && !e.LoadedAt().Before(since) {
+			// What has not been asked for was not needed: ConnectTo or a proxy
+			// leads elsewhere, or the target is new.
+			if e, ok := s.addrs.Peek(key); !ok || !e.LoadedAt().Before(since) {
 				continue
 			}
 			wg.Go(func() { s.addrs.Refresh(ctx, key) })
@@ -155,6 +157,8 @@ func (a againSource) records(name string, _ ...string) (*cache.Entry[*lookup], b
 	e, err := a.state.records.Refresh(a.ctx, name)
 	return e, false, err
 }
+
+func (againSource) expect(string) {}
 
 func (p *pool) markAlive(serverName string) {
 	name, err := servername.Parse(serverName)

@@ -48,6 +48,9 @@ type source interface {
 	// records gives the SRV set called name. others are the names that the
 	// rules may want next: they may be asked for at the same time.
 	records(name string, others ...string) (e *cache.Entry[*lookup], hit bool, err error)
+	// expect says that rule 3.5 may want the addresses of host, which can be
+	// asked for beside its SRV records.
+	expect(host string)
 }
 
 // derived is an answer and what it rests on. It does not change.
@@ -162,6 +165,7 @@ func (d *derived) delegate(from source) {
 		case hasPort: // S2S 3.2: that host and port, SRV is not asked
 			d.direct("3.2", v.server, port)
 		default: // S2S 3.3 and 3.4: SRV of the delegated name; S2S 3.5: else port 8448
+			from.expect(v.server.DNSName())
 			d.look(from, v.server, "3.3", "3.4", "3.5")
 		}
 		return
@@ -329,6 +333,17 @@ func (l liveSource) records(name string, others ...string) (*cache.Entry[*lookup
 	return e, hit && knownAt(e, l.began), err
 }
 
+func (l liveSource) expect(host string) {
+	s := l.state
+	names := srvNames(s.rules, host)
+	if fresh(&s.records, names[0]) || s.busy() {
+		return
+	}
+	for _, key := range addrKeys(host) {
+		s.addrs.Prefetch(key)
+	}
+}
+
 func knownAt[V any](e *cache.Entry[V], t time.Time) bool { return !e.LoadedAt().After(t) }
 
 // peekSource asks nobody.
@@ -344,6 +359,8 @@ func (p peekSource) wellKnown(host string) (*cache.Entry[*verdict], bool, error)
 func (p peekSource) records(name string, _ ...string) (*cache.Entry[*lookup], bool, error) {
 	return peek(&p.state.records, name, p.expired)
 }
+
+func (peekSource) expect(string) {}
 
 func peek[K comparable, V any](c *cache.Cache[K, V], key K, expired bool) (*cache.Entry[V], bool, error) {
 	e, ok := c.Peek(key)

@@ -44,6 +44,8 @@ func (s *said) wellKnown(host string) (*cache.Entry[*verdict], bool, error) {
 	return entryOf(s.t, &v), true, nil
 }
 
+func (s *said) expect(string) {}
+
 func (s *said) records(name string, _ ...string) (*cache.Entry[*lookup], bool, error) {
 	s.asked = append(s.asked, "SRV "+name)
 	l, ok := s.sets[name]

@@ -106,22 +106,26 @@ func (p *pool) send(req *http.Request, out *outgoing) (*http.Response, error) {
 	ctx, serverName := req.Context(), req.URL.Host
 	asked := false
 	for round := 1; ; round++ {
-		if round > 1 {
-			if err := out.rewind(req.GetBody); err != nil {
-				return nil, err
-			}
-		}
 		res, err := p.resolver.Resolve(ctx, serverName)
 		if err != nil {
+			if round == 1 {
+				closeBody(&out.req) // after that net/http has
+			}
 			return nil, err
+		}
+		if round > 1 {
+			if err := out.rewind(); err != nil {
+				return nil, err
+			}
 		}
 		way := res.from.route()
 		pl := p.register(way)
 		resp, err := p.http.RoundTrip(out.to(way, res.Host))
-		var failed *failure
-		switch {
-		case err == nil:
+		if err == nil {
 			return resp, nil
+		}
+		var failed *failure // here: it is an allocation
+		switch {
 		case errors.As(err, &failed):
 			// All targets failed: either what discovery said is outdated, or
 			// the server is dead.

@@ -195,7 +195,7 @@ func TestColdTrips(t *testing.T) {
 		{"four targets", "4", web + many, other, 4 * trip},
 		{"nothing", "6", web, other, 4 * trip},
 		{"port", "3.2", web + delegated, delegate("d.example:443"), 5 * trip},
-		{"no port", "3.5", web + delegated, delegate("d.example"), 6 * trip},
+		{"no port", "3.5", web + delegated, delegate("d.example"), 5 * trip},
 		{"delegated fed", "3.3", web + strings.ReplaceAll(fed, "h.example", "d.example"), delegate("d.example"), 6 * trip},
 		{"delegated legacy", "3.4", web + strings.ReplaceAll(legacy, "h.example", "d.example"), delegate("d.example"), 6 * trip},
 

@@ -109,7 +109,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	out := newOutgoing(req)
 	resp, err := t.pool().send(req, out)
-	out.now.release(err != nil)
+	out.body.release(err != nil)
 	if err != nil {
 		return nil, err
 	}
@@ -152,27 +152,32 @@ func closeBody(req *http.Request) {
 }
 
 // outgoing is the request that net/http is given: the caller's, with another
-// URL, Host and body. It is one allocation.
+// URL and Host. It is one allocation.
 type outgoing struct {
 	req  http.Request
 	url  url.URL
-	body body
-	now  *body // the one that is sent: body, or one of GetBody
+	body body // the caller's, if it can be had only once
 }
 
 func newOutgoing(req *http.Request) *outgoing {
 	o := &outgoing{req: *req, url: *req.URL}
 	o.req.URL = &o.url
 	o.url.Scheme = "https"
-	o.now = &o.body
-	if req.Body != nil && req.Body != http.NoBody {
+	// A body that can be had again stays as it is: net/http knows the types of
+	// packages bytes and strings, and sends them together with the header.
+	if req.Body != nil && req.Body != http.NoBody && req.GetBody == nil {
 		o.body.ReadCloser = req.Body
-		o.req.Body = &o.body
-		if req.GetBody == nil {
-			o.req.GetBody = o.body.again
-		}
+		o.req.Body, o.req.GetBody = &o.body, o.body.again
 	}
 	return o
+}
+
+// rewind readies the body, which net/http has closed, for another round.
+func (o *outgoing) rewind() (err error) {
+	if o.req.Body != nil && o.req.Body != http.NoBody {
+		o.req.Body, err = o.req.GetBody()
+	}
+	return err
 }
 
 func (o *outgoing) to(r *route, host string) *http.Request {
@@ -180,38 +185,8 @@ func (o *outgoing) to(r *route, host string) *http.Request {
 	return &o.req
 }
 
-// rewind readies the body for one more round of net/http: as it is if nobody has
-// read it, else anew from the caller's GetBody.
-func (o *outgoing) rewind(getBody func() (io.ReadCloser, error)) error {
-	b := o.now
-	if b.ReadCloser == nil {
-		return nil
-	}
-	b.mu.Lock()
-	used := b.begun || b.closed
-	if !used {
-		b.asked = false
-	}
-	b.mu.Unlock()
-	if !used {
-		return nil
-	}
-	if getBody == nil {
-		return errBodyRead
-	}
-	b.release(true)
-	fresh, err := getBody()
-	if err != nil {
-		o.now = new(body)
-		return err
-	}
-	o.now = &body{ReadCloser: fresh}
-	o.req.Body = o.now
-	return nil
-}
-
-// body is a request's body that survives attempts which ended before a byte of
-// it was read: net/http closes it after each.
+// body is a request's body that can be had only once. It survives rounds which
+// ended before a byte of it was read: net/http closes it after each.
 type body struct {
 	io.ReadCloser // nil if there is none
 
@@ -258,8 +233,8 @@ func (b *body) release(now bool) {
 	}
 }
 
-// again gives the body to net/http a second time, when a kept connection turns
-// out to be dead before anything was written on it.
+// again gives the body a second time, after a round without a connection, or
+// when a kept one turns out to be dead before anything was written on it.
 func (b *body) again() (io.ReadCloser, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
