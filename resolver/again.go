@@ -34,6 +34,9 @@ type again struct {
 // askAgain asks discovery anew for an answer that leads nowhere, unless that
 // was done lately, and reports whether the request should be tried again.
 func (p *pool) askAgain(ctx context.Context, d *derived, failed *failure) bool {
+	if d.name.IsIP() {
+		return false // there is nothing to ask
+	}
 	key := d.name.String()
 	p.mu.Lock()
 	a, ok := p.again.Get(key)
