@@ -2,8 +2,8 @@ package resolver
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -22,6 +22,11 @@ const (
 	// againTimeout bounds asking again. Each question has a deadline of its
 	// own; this is for those that wait for a slot.
 	againTimeout = 30 * time.Second
+
+	// rememberedWait is how long a request waits for discovery, or for somebody
+	// else's try, when its server is known to be dead. It is to fail at once, but
+	// one that comes just when the server is back should not.
+	rememberedWait = time.Second
 )
 
 // again is one time that discovery was asked again for a server name.
@@ -37,7 +42,7 @@ func (p *pool) askAgain(ctx context.Context, d *derived, failed *failure) bool {
 	if d.name.IsIP() {
 		return false // there is nothing to ask
 	}
-	key := d.name.String()
+	key := strings.ToLower(d.name.String()) // a stranger chooses the case
 	p.mu.Lock()
 	a, ok := p.again.Get(key)
 	if !ok || time.Since(a.at) >= againPause {
@@ -53,6 +58,11 @@ func (p *pool) askAgain(ctx context.Context, d *derived, failed *failure) bool {
 		}()
 	}
 	p.mu.Unlock()
+	if failed.remembered {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, rememberedWait)
+		defer cancel()
+	}
 	select {
 	case <-a.done:
 	case <-ctx.Done():
@@ -63,26 +73,28 @@ func (p *pool) askAgain(ctx context.Context, d *derived, failed *failure) bool {
 }
 
 // relocate asks anew what d rests on, down to the addresses of the targets, and
-// reports whether that has changed; then the plan begins afresh.
+// reports whether that leads to other places than those that failed; then the
+// plan begins afresh.
 func (p *pool) relocate(ctx context.Context, d *derived, failed *failure) bool {
 	s := p.state
-	before := s.places(d)
 	fresh := s.derive(d.name, againSource{s, ctx, d})
+	changed := fresh.err != nil || fresh.route().label != d.route().label
 	if fresh.err == nil {
 		s.askAddresses(ctx, fresh.res.Targets, failed.began)
 	}
-	now := s.places(fresh)
-	s.log.LogAttrs(ctx, slog.LevelDebug, "asked again", slog.String("server_name", d.name.String()),
-		slog.String("before", before), slog.String("now", now))
-	if now == before || fresh.cut {
-		return false
+	for _, try := range failed.tries {
+		// Not what was known before asking: another name may have asked for the
+		// same addresses meanwhile.
+		changed = changed || !sameAddrs(try.known, s.knownAddrs(try.Target.Host))
 	}
-	if fresh.err == nil {
+	changed = changed && !fresh.cut
+	s.log.LogAttrs(ctx, slog.LevelDebug, "asked again", slog.String("server_name", d.name.String()), slog.Bool("changed", changed))
+	if changed && fresh.err == nil {
 		if pl := p.plan(fresh.route().label); pl != nil {
 			pl.forgive()
 		}
 	}
-	return true
+	return changed
 }
 
 // askAddresses asks for the addresses of targets that were asked for before
@@ -111,28 +123,25 @@ func addrKeys(host string) []addrKey {
 	return []addrKey{{host, srv.TypeAAAA}, {host, srv.TypeA}}
 }
 
-// places says where an answer leads, down to the addresses that are known.
-func (s *state) places(d *derived) string {
-	if d.err != nil {
-		return string(d.err.Code)
-	}
-	var list []string
-	for _, t := range d.res.Targets {
-		list = append(list, t.String())
-		for _, key := range addrKeys(t.Host) {
-			e, ok := s.addrs.Peek(key)
-			if !ok {
-				continue
-			}
+// knownAddrs are the addresses of host in the caches.
+func (s *state) knownAddrs(host string) []netip.Addr {
+	var list []netip.Addr
+	for _, key := range addrKeys(host) {
+		if e, ok := s.addrs.Peek(key); ok {
 			if answer, err := answered(e); err == nil {
-				for _, addr := range answer.Addrs {
-					list = append(list, fmt.Sprintf("%s=%s", t.Host, addr))
-				}
+				list = append(list, answer.Addrs...)
 			}
 		}
 	}
-	slices.Sort(list)
-	return d.res.Host + " " + strings.Join(slices.Compact(list), " ")
+	return list
+}
+
+// sameAddrs compares without regard to order.
+func sameAddrs(a, b []netip.Addr) bool {
+	a, b = slices.Clone(a), slices.Clone(b)
+	slices.SortFunc(a, netip.Addr.Compare)
+	slices.SortFunc(b, netip.Addr.Compare)
+	return slices.Equal(slices.Compact(a), slices.Compact(b))
 }
 
 // againSource asks anew for what an answer took from the caches. What was asked
@@ -168,8 +177,8 @@ func (p *pool) markAlive(serverName string) {
 	if err != nil {
 		return
 	}
-	d := p.state.memo.get(serverName)
-	if d == nil {
+	d := p.state.memo.peek(serverName)
+	if d == nil || !d.current() {
 		d = p.state.derive(name, peekSource{p.state, true})
 	}
 	if d.err == nil {
@@ -179,7 +188,7 @@ func (p *pool) markAlive(serverName string) {
 		}
 	}
 	p.mu.Lock()
-	p.again.Remove(name.String())
+	p.again.Remove(strings.ToLower(name.String()))
 	p.mu.Unlock()
 	p.state.forgetFailures(d)
 }

@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -13,13 +14,17 @@ import (
 	"mxdiscover/internal/printable"
 )
 
+// maxKeptDetail is how much of a failure's words is kept, in bytes: some lines of
+// a terminal.
+const maxKeptDetail = 300
+
 // ConnectError is a request that was not sent, since no target of its server
 // could be connected to. errors.Is finds [Unreachable], the Code of every
 // target in Tried and what caused it.
 type ConnectError struct {
 	ServerName string
 	Result     *Result   // what discovery says of the server
-	Tried      []*Try    // the targets, in the order in which they were tried
+	Tried      []*Try    // the targets (eight at most), in the order in which they were tried; they may be shared and must not be changed
 	RetryAt    time.Time // requests before this fail at once; see [Transport.MarkAlive]. Zero if none do
 
 	// Remembered says that nothing was tried for this request: Tried is what an
@@ -35,7 +40,9 @@ type Try struct {
 	Addr   netip.AddrPort // the address that Detail is about; zero if it is about none
 	Code   Code           // NoAddress, AddressTemporary, AddressDenied, ConnectFailed, TLSFailed or Timeout
 	Detail string         // what came back, in one line without control characters
-	Err    error          // the cause
+	Err    error          // the cause; nil if it was another request's
+
+	known []netip.Addr // of the target, when it was tried
 }
 
 func (e *ConnectError) Error() string {
@@ -70,8 +77,11 @@ func (e *ConnectError) Unwrap() []error {
 	return list
 }
 
-// Timeout reports whether every target ended by its deadline.
+// Timeout reports whether every target ended by its deadline, or the request did.
 func (e *ConnectError) Timeout() bool {
+	if errors.Is(e.ended, context.DeadlineExceeded) {
+		return true
+	}
 	for _, try := range e.Tried {
 		if try.Code != Timeout {
 			return false
@@ -106,7 +116,11 @@ func newTry(target Target, tlsName string, err error, now time.Time) *Try {
 	if !errors.As(err, &failed) {
 		return t
 	}
-	t.Addr, t.Err = failed.Addr, failed.Err
+	var proxy *dial.ProxyError
+	if errors.As(failed.Err, &proxy) {
+		failed.Addr = netip.AddrPort{} // it is the proxy's
+	}
+	t.Addr, t.Err, t.known = failed.Addr, failed.Err, failed.Known
 	t.Detail = printable.Line(failed.Err.Error())
 	switch failed.Kind {
 	case dial.NoAddress:
@@ -132,5 +146,6 @@ func newTry(target Target, tlsName string, err error, now time.Time) *Try {
 			t.Detail += fmt.Sprintf(" (%s: %s)", a.Addr.Addr(), printable.Line(a.Err.Error()))
 		}
 	}
+	t.Detail = strings.Clone(printable.Cut(t.Detail, maxKeptDetail)) // a certificate can hold any text
 	return t
 }

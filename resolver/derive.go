@@ -336,7 +336,7 @@ func (l liveSource) records(name string, others ...string) (*cache.Entry[*lookup
 func (l liveSource) expect(host string) {
 	s := l.state
 	names := srvNames(s.rules, host)
-	if fresh(&s.records, names[0]) || s.busy() {
+	if fresh(&s.records, names[0]) || s.busy() || s.dial.Proxy != nil {
 		return
 	}
 	for _, key := range addrKeys(host) {

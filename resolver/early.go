@@ -103,8 +103,11 @@ func (s *state) ahead(ctx context.Context, names []string) {
 
 // prefetchAddrs looks up where the first of the records lead, and does not wait.
 func (s *state) prefetchAddrs(records []srv.Record) {
-	// ConnectTo is the caller's code. If it panics, it will do so again where
-	// the caller can see it: in the dial.
+	if s.dial.Proxy != nil {
+		return // it looks for them itself
+	}
+	// ConnectTo is the caller's code. If it panics, it will do so again in the
+	// dial, which makes an error of it.
 	defer func() { recover() }()
 	var hosts []string
 	for _, r := range records {

@@ -105,6 +105,10 @@ func (e *Error) Temporary() bool {
 	return false
 }
 
+// Timeout reports whether the caller's deadline came first, as
+// [net/http.Client] and [net.Error] ask.
+func (e *Error) Timeout() bool { return e.Code == Timeout }
+
 // Is reports whether target is the error's Code.
 func (e *Error) Is(target error) bool {
 	code, ok := target.(Code)

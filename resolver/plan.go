@@ -28,9 +28,10 @@ type plan struct {
 	route atomic.Pointer[route] // the latest; all have the same label
 
 	mu        sync.Mutex
-	failed    map[place]penalty // targets that failed lately
+	failed    map[place]penalty // targets that failed lately; all routes have the same set
 	failures  int               // in a row, of all targets
 	last      *failure          // the last of them; nil if there is none
+	failedAt  time.Time         // when it ended
 	flight    *flight           // the connection being made whose protocol the others wait for
 	reachedAt time.Time         // the last connection
 	protocol  string            // of that; empty before the first
@@ -73,7 +74,7 @@ func (p *plan) paused(now time.Time) *failure {
 }
 
 // order gives the targets to try for one connection: those that failed lately
-// last, and among them the one first that has failed for longest.
+// last, and among them the one first whose penalty ends first.
 func (p *plan) order(intn func(int) int, now time.Time) []Target {
 	list := p.route.Load().order(intn)
 	p.mu.Lock()
@@ -95,12 +96,6 @@ func (p *plan) order(intn func(int) int, now time.Time) []Target {
 func (p *plan) targetFailed(t Target, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	// What is no longer a target is no longer of interest.
-	for at, f := range p.failed {
-		if now.After(f.until.Add(maxTargetPenalty)) {
-			delete(p.failed, at)
-		}
-	}
 	if p.failed == nil {
 		p.failed = make(map[place]penalty)
 	}
@@ -130,10 +125,13 @@ func (p *plan) allFailed(f *failure, now time.Time) {
 	if p.reachedAt.After(f.began) {
 		return
 	}
-	if before := p.paused(now); before != nil {
-		f.until = before.until
+	if p.last != nil && f.began.Before(p.failedAt) { // at the same time as the last one
+		if p.paused(now) != nil {
+			f.until = p.last.until
+		}
 		return
 	}
+	p.failedAt = now
 	f.until = now.Add(growing(minServerPause, maxServerPause, 4, p.failures))
 	p.failures++
 	p.last = f.flat()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -40,7 +41,7 @@ var (
 	// errUnplanned is a connection whose plan has been evicted meanwhile.
 	errUnplanned = errors.New("resolver: the plan was dropped")
 
-	errBodyRead = errors.New("resolver: the server did not take the request, and its body has been read: set GetBody to have it sent again")
+	errBodyRead = errors.New("resolver: the connection was lost, and the request is not sent again: its body has been read, and there is no GetBody")
 )
 
 // pool is what a Transport is made of once its fields have been read: one
@@ -133,6 +134,9 @@ func (p *pool) send(req *http.Request, out *outgoing) (*http.Response, error) {
 				asked = true
 				continue
 			}
+			if failed.remembered {
+				p.stats.remembered.Add(1)
+			}
 			return nil, &ConnectError{ServerName: serverName, Result: res, Tried: failed.tries, RetryAt: failed.until, Remembered: failed.remembered, ended: ctx.Err()}
 		case !errors.Is(err, errShared) && !errors.Is(err, errUnplanned):
 			return nil, err
@@ -182,7 +186,6 @@ func (p *pool) dialTLS(ctx context.Context, _, label string) (net.Conn, error) {
 		pl.mu.Lock()
 		if f := pl.paused(time.Now()); f != nil {
 			pl.mu.Unlock()
-			p.stats.remembered.Add(1)
 			return nil, &failure{tries: f.tries, began: f.began, until: f.until, remembered: true}
 		}
 		f := pl.flight
@@ -195,12 +198,21 @@ func (p *pool) dialTLS(ctx context.Context, _, label string) (net.Conn, error) {
 				pl.flight = f
 			}
 		}
+		last := pl.last
 		pl.mu.Unlock()
 		if lead {
 			return p.lead(ctx, pl, f)
 		}
+		var late <-chan time.Time
+		if last != nil { // it is known to be dead: a try may take minutes
+			timer := time.NewTimer(rememberedWait)
+			defer timer.Stop()
+			late = timer.C
+		}
 		select {
 		case <-f.done:
+		case <-late:
+			return nil, &failure{tries: last.tries, began: last.began, until: time.Now().Add(rememberedWait), remembered: true}
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -284,7 +296,13 @@ func (p *pool) connect(ctx context.Context, pl *plan) (*tls.Conn, *failure, erro
 }
 
 // connectTo makes a connection to a target that proves tlsName.
-func (p *pool) connectTo(ctx context.Context, tlsName string, target Target) (*tls.Conn, error) {
+func (p *pool) connectTo(ctx context.Context, tlsName string, target Target) (secured *tls.Conn, err error) {
+	// net/http dials on a goroutine that the caller of RoundTrip cannot recover.
+	defer func() {
+		if value := recover(); value != nil {
+			err = fmt.Errorf("ConnectTo or Proxy panicked: %.200q", fmt.Sprint(value))
+		}
+	}()
 	ctx, cancel := context.WithTimeout(ctx, targetTimeout)
 	defer cancel()
 	config := p.tls.Clone()

@@ -5,7 +5,6 @@ import (
 	"encoding/base32"
 	"net"
 	"slices"
-	"strconv"
 	"strings"
 
 	"mxdiscover/srv"
@@ -14,8 +13,8 @@ import (
 // route is what an answer says of a connection. Two answers with the same label
 // may use each other's connections. It does not change.
 type route struct {
-	// label stands for Host header, TLS name and targets, as the host of a URL:
-	// net/http shares connections by it.
+	// label stands for Host header (in lower case), TLS name and targets, as the
+	// host of a URL: net/http shares connections by it.
 	label   string
 	tlsName string
 	targets []Target
@@ -41,9 +40,10 @@ func (d *derived) route() *route {
 	slices.Sort(places)
 	// 128 bits of a digest, not a short hash: whoever found another set with
 	// the same label could be sent what was meant for it.
-	digest := sha256.Sum256([]byte(d.res.Host + " " + r.tlsName + " " + strings.Join(places, " ")))
+	// Case means nothing to a server (RFC 9110, 4.2.3), and a stranger chooses it.
+	digest := sha256.Sum256([]byte(strings.ToLower(d.res.Host + " " + r.tlsName + " " + strings.Join(places, " "))))
 	name := strings.ReplaceAll(r.tlsName, ":", "-") // an IPv6 address
-	port := strconv.Itoa(int(r.targets[0].Port))
+	_, port, _ := net.SplitHostPort(places[0])
 	// The name and the port are for whoever reads a trace.
 	r.label = net.JoinHostPort(strings.ToLower(name+"."+encoding.EncodeToString(digest[:16])), port)
 	d.way.Store(r)

@@ -34,9 +34,11 @@ import (
 // as RFC 8305 says, with ten seconds for TCP and TLS together. Refused
 // addresses, resets, silence and wrong certificates lead to the next target.
 // This ends before a byte of the request is written: a request is never sent to
-// a second target. (As [http.Transport] does, a request without a body whose
-// method is idempotent is repeated if the server closes a kept connection
-// instead of answering.)
+// a second target. What [http.Transport] repeats at the same one, it repeats here
+// too: a request of which nothing was written, one that HTTP/2 says was not
+// processed, and one that is idempotent (GET, HEAD, OPTIONS, TRACE, or with an
+// Idempotency-Key) when the server closes a kept connection instead of answering;
+// with a body only if the request has GetBody.
 //
 // # Failure
 //
@@ -45,7 +47,9 @@ import (
 // minutes for a server name, and if it then leads elsewhere the same request
 // goes there. Else the request ends with a *[ConnectError], and those that come
 // within the next second (later up to a minute) end at once with the same,
-// [ConnectError.RetryAt] in it. [Transport.MarkAlive] ends the wait.
+// [ConnectError.RetryAt] in it. Then one request tries again; the others wait for
+// it for a second at most. [Transport.MarkAlive] ends the pause; Resolver.Forget
+// does not.
 //
 // # Traces
 //
@@ -55,10 +59,11 @@ import (
 // addresses are not known; TLSHandshakeStart and TLSHandshakeDone one after the
 // other when the handshake is over.
 //
-// # Redirects
+// # Redirects and upgrades
 //
 // A Transport follows none. An [http.Client] does, unless its CheckRedirect
-// returns [http.ErrUseLastResponse], which suits the federation.
+// returns [http.ErrUseLastResponse], which suits the federation. Requests to
+// upgrade a connection work only where HTTP/2 is off in Base.
 type Transport struct {
 	// Resolver finds the servers, and its DialContext, ConnectTo, AllowNets,
 	// RootCAs and Logger count for connections to them too. If nil, a zero

@@ -102,6 +102,7 @@ type Error struct {
 	Kind     Kind           // of the attempt that says most
 	Addr     netip.AddrPort // of that attempt; zero if there was none
 	Attempts []Attempt      // in the order of their ends
+	Known    []netip.Addr   // the addresses of Host, as far as they were looked up
 	Err      error          // the cause that decided Kind
 
 	// Handshaking says that when the time was up there was a TCP connection
@@ -218,9 +219,12 @@ func (d *Dialer) plan(host string, port uint16) plan {
 
 // sameHost compares as DNS does, and addresses by value.
 func sameHost(a, b string) bool {
-	x, errX := netip.ParseAddr(a)
-	y, errY := netip.ParseAddr(b)
-	return strings.EqualFold(a, b) || errX == nil && errY == nil && x == y
+	addr := func(host string) netip.Addr {
+		parsed, _ := netip.ParseAddr(strings.Trim(host, "[]"))
+		return guard.Unwrap(parsed)
+	}
+	a, b = strings.TrimSuffix(a, "."), strings.TrimSuffix(b, ".")
+	return strings.EqualFold(a, b) || addr(a).IsValid() && addr(a) == addr(b)
 }
 
 func (p plan) check(addr netip.Addr) error {
@@ -284,6 +288,8 @@ type race struct {
 	handshake Handshake
 	asked     Error
 
+	via, target string // the proxy and what it is asked for, if there is one
+
 	waiting [2][]netip.Addr // looked up, not tried yet
 	last    int             // the family tried last
 	begun   int             // attempts
@@ -339,6 +345,9 @@ func (r *race) run(ctx context.Context) (*Conn, error) {
 		case a := <-answers:
 			unheard--
 			lookupErr = join(lookupErr, a.err)
+			if r.plan.host == r.asked.Host {
+				r.asked.Known = append(r.asked.Known, a.addrs...)
+			}
 			for _, addr := range a.addrs {
 				if err := r.plan.check(addr); err != nil {
 					r.asked.Attempts = append(r.asked.Attempts, Attempt{Addr: netip.AddrPortFrom(addr, r.plan.port), Kind: Denied, Err: err})
@@ -399,10 +408,18 @@ func (r *race) attempt(ctx context.Context, to netip.AddrPort, connected chan<- 
 	failed := func(kind Kind, err error) outcome {
 		return outcome{Attempt: Attempt{Addr: to, Kind: kind, Err: err}}
 	}
-	// A caller's DialContext runs on a goroutine that nobody else can recover.
+	var conn net.Conn
+	// The caller's functions run on a goroutine that nobody else can recover.
 	defer func() {
 		if value := recover(); value != nil {
-			out = failed(ConnectFailed, fmt.Errorf("DialContext panicked: %.200q", fmt.Sprint(value)))
+			what := "DialContext"
+			shook := conn != nil
+			if shook {
+				what = "the handshake"
+				conn.Close()
+			}
+			out = failed(ConnectFailed, fmt.Errorf("%s panicked: %.200q", what, fmt.Sprint(value)))
+			out.shook = shook
 		}
 	}()
 	open := r.d.DialContext
@@ -413,12 +430,16 @@ func (r *race) attempt(ctx context.Context, to netip.AddrPort, connected chan<- 
 		}
 		open = dialer.DialContext
 	}
-	conn, err := open(ctx, "tcp", to.String())
+	var err error
+	conn, err = open(ctx, "tcp", to.String())
 	if err == nil && conn == nil {
 		err = errors.New("DialContext returned neither a connection nor an error")
 	}
 	if err != nil {
-		return failed(ConnectFailed, plain(err))
+		if err = plain(err); r.via != "" {
+			err = &ProxyError{Proxy: r.via, Target: r.target, Err: err}
+		}
+		return failed(ConnectFailed, err)
 	}
 	if r.handshake == nil {
 		return outcome{conn: &Conn{Conn: conn, Addr: to}}

@@ -56,6 +56,7 @@ func (r *race) through(via *url.URL) error {
 		return fmt.Errorf("the proxy %s is no host and port", printable.Quote(via.Host, 80))
 	}
 	r.plan.host, r.plan.port, r.plan.free = via.Hostname(), uint16(number), true
+	r.via, r.target = via.Host, target
 
 	next := r.handshake
 	r.handshake = func(ctx context.Context, conn net.Conn) (net.Conn, error) {
@@ -66,7 +67,7 @@ func (r *race) through(via *url.URL) error {
 			}
 			conn = secured
 		}
-		if status, err := tunnel(ctx, conn, target, via.User); err != nil || status != http.StatusOK {
+		if status, err := tunnel(ctx, conn, target, via.User); err != nil || status/100 != 2 {
 			return nil, &ProxyError{Proxy: via.Host, Target: target, Status: status, Err: err}
 		}
 		if next == nil {
@@ -99,8 +100,9 @@ func tunnel(ctx context.Context, conn net.Conn, target string, user *url.Userinf
 	if err != nil {
 		return 0, err
 	}
-	resp.Body.Close()
-	if resp.StatusCode == http.StatusOK && answer.Buffered() > 0 {
+	// The answer has no body, whatever its header says (RFC 9110, 9.3.6); closing
+	// it would read one.
+	if resp.StatusCode/100 == 2 && answer.Buffered() > 0 {
 		return 0, errors.New("it spoke for the target, who speaks second in TLS")
 	}
 	return resp.StatusCode, nil
