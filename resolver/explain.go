@@ -62,7 +62,16 @@ func (r *Resolver) Explain(ctx context.Context, serverName string) *Report {
 	report.Located = make([]Located, len(res.Targets))
 	var wg sync.WaitGroup
 	for i, target := range res.Targets {
-		wg.Go(func() { report.Located[i] = r.locate(ctx, res, target, began) })
+		wg.Go(func() {
+			// ConnectTo is the caller's, who cannot recover on this goroutine.
+			defer func() {
+				if value := recover(); value != nil {
+					report.Located[i] = Located{Target: target, Err: &Error{Code: Internal, ServerName: res.ServerName, Rule: res.Step,
+						Detail: fmt.Sprintf("internal error: panic: %.200q", fmt.Sprint(value))}}
+				}
+			}()
+			report.Located[i] = r.locate(ctx, res, target, began)
+		})
 	}
 	wg.Wait()
 	if worst := verdictOf(report.Located); worst != nil {

@@ -314,3 +314,32 @@ func TestAddressesOfAnEndedContext(t *testing.T) {
 		require.Equal(t, Canceled, e.Kind)
 	}
 }
+
+// TestSameHost: another way to write a host is not another host, and stays
+// behind the guard.
+func TestSameHost(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		host, to string
+		denied   bool
+	}{
+		{"127.0.0.1", "127.0.0.1", true},
+		{"127.0.0.1", "::ffff:127.0.0.1", true},
+		{"127.0.0.1", "[127.0.0.1]", true},
+		{"::1", "[::1]", true},
+		{"::1", "0:0:0:0:0:0:0:1", true},
+		{"inside.example", "INSIDE.example.", true},
+		{"inside.example", "127.0.0.1", false}, // the operator's own word
+	} {
+		n := new(memnet.Network)
+		serve(t, n, "127.0.0.1:443", "[::1]:443")
+		d := lab(n, answerIn{}, answerIn{addrs: []string{"127.0.0.1"}})
+		d.ConnectTo = func(string, uint16) (string, uint16, bool) { return test.to, 443, true }
+		conn, err := d.Dial(t.Context(), test.host, 8448, nil)
+		if conn != nil {
+			conn.Close()
+		}
+		var denied *guard.DeniedError
+		assert.Equal(t, test.denied, errors.As(err, &denied), "%s -> %s: %v", test.host, test.to, err)
+	}
+}
