@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,7 +18,9 @@ import (
 	"syscall"
 	"time"
 
+	"mxdiscover/internal/baseurl"
 	"mxdiscover/internal/dial"
+	"mxdiscover/internal/guard"
 	"mxdiscover/internal/printable"
 	"mxdiscover/internal/servername"
 )
@@ -27,6 +30,10 @@ const (
 	// redirects included. The specification gives no number; Synapse uses 60 s
 	// a step, which leaves callers waiting for minutes.
 	DefaultTimeout = 10 * time.Second
+
+	// RequestTimeout bounds each request of [Fetcher.Object], from the look-up
+	// to the last byte: what the client library matrix-js-sdk gives one.
+	RequestTimeout = 5 * time.Second
 
 	// MaxRedirects is how many redirects one fetch follows. The specification
 	// wants loops avoided and gives no number; ten is what browsers' libraries
@@ -58,7 +65,7 @@ const (
 	NotObject        Code = "not_object"        // JSON, but no object
 	TooLarge         Code = "too_large"         // more than MaxBody bytes, or an oversized header
 	RedirectInvalid  Code = "redirect_invalid"  // no usable Location
-	RedirectInsecure Code = "redirect_insecure" // to another scheme than https
+	RedirectInsecure Code = "redirect_insecure" // to another scheme than https, or than http where http was asked for
 	RedirectLoop     Code = "redirect_loop"     // a URL twice, or too many hops
 	NoAddress        Code = "no_address"        // the host has no A and no AAAA record
 	DNSError         Code = "dns_error"         // nobody could say whether it has one
@@ -121,19 +128,20 @@ type Hop struct {
 
 // Reply is what a fetch brought.
 type Reply struct {
-	Hops     []Hop       // the way, at least one
-	Status   int         // of the last hop, 0 if there was no response
-	Header   http.Header // of the last hop; nil if there was no response
-	Body     []byte      // decoded, at most MaxBody bytes; only if Status is 200
-	At       time.Time   // when the last response's header had come, or the fetch failed
+	Hops     []Hop         // the way, at least one
+	Status   int           // of the last hop, 0 if there was no response
+	Header   http.Header   // of the last hop; nil if there was no response
+	Headers  []http.Header // of each hop that had a response: all, or all but the last
+	Body     []byte        // decoded, at most MaxBody bytes; only if Status is 200
+	At       time.Time     // when the last response's header had come, or the fetch failed
 	Duration time.Duration
 }
 
-// A Fetcher fetches documents over https from hosts that nobody vouches for.
-// The zero Fetcher is ready to use: it takes the system's resolver and roots
-// and connects to public addresses only. Its fields must not change after the
-// first use. It may be used by many goroutines at once and keeps no
-// connections.
+// A Fetcher fetches documents from hosts that nobody vouches for, over https
+// unless [Fetcher.Object] is asked for something else. The zero Fetcher is ready
+// to use: it takes the system's resolver and roots and connects to public
+// addresses only. Its fields must not change after the first use. It may be used
+// by many goroutines at once and keeps no connections.
 type Fetcher struct {
 	// DialTLS connects to host and port and verifies the certificate with
 	// config. If nil, the host's addresses come from the system's resolver, and
@@ -141,10 +149,21 @@ type Fetcher struct {
 	// this module counts as ConnectFailed.
 	DialTLS func(ctx context.Context, host string, port uint16, config *tls.Config) (net.Conn, netip.AddrPort, error)
 
+	// Dial connects to host and port for a request without TLS, which only
+	// [Fetcher.Object] makes, for http URLs. If nil, as with DialTLS; but if
+	// DialTLS is set, such requests fail with ConnectFailed, for nobody has said
+	// which way they should go.
+	Dial func(ctx context.Context, host string, port uint16) (net.Conn, netip.AddrPort, error)
+
+	// AllowNets are private or special-purpose networks that may be connected
+	// to as well, unless DialTLS or Dial decides. If nil, none.
+	AllowNets []netip.Prefix
+
 	// RootCAs are whom certificates must be signed by. If nil, the system's.
 	RootCAs *x509.CertPool
 
-	// Timeout bounds one fetch in all. If zero, DefaultTimeout.
+	// Timeout bounds one fetch in all. If zero, DefaultTimeout; for Object, which
+	// bounds each request, no more than its context.
 	Timeout time.Duration
 
 	// UserAgent goes into every request. If empty, "mxdiscover".
@@ -169,10 +188,7 @@ func (f *Fetcher) Server(ctx context.Context, host string) (server string, reply
 	}
 	server, err = ParseServer(reply.Body)
 	if err != nil {
-		e := bodyError(err)
-		hop := &reply.Hops[len(reply.Hops)-1]
-		e.URL, e.Status, hop.Err = hop.URL, reply.Status, e
-		return "", reply, e
+		return "", reply, reply.refuse(err)
 	}
 	return server, reply, nil
 }
@@ -209,7 +225,52 @@ func (f *Fetcher) Get(ctx context.Context, rawURL string) (*Reply, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	return f.get(ctx, rawURL, manner{timeout: timeout})
+}
 
+// Object fetches the JSON object at rawURL for a client: a well-known document,
+// or what a base URL of the client-server API leads to. It returns the members
+// as [ParseObject] does.
+//
+// It differs from [Fetcher.Get] where base URLs do: rawURL may be http, from
+// which redirects may lead to http and to https, while nothing leads from https
+// to http; and a host may have underscores and a dot at its end. Each request
+// may take [RequestTimeout].
+//
+// The error is an *[Error]; the reply is never nil and holds the way so far.
+func (f *Fetcher) Object(ctx context.Context, rawURL string) (map[string]json.RawMessage, *Reply, error) {
+	if f.Timeout != 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, f.Timeout)
+		defer cancel()
+	}
+	reply, err := f.get(ctx, rawURL, manner{client: true})
+	if err != nil {
+		return nil, reply, err
+	}
+	object, err := ParseObject(reply.Body)
+	if err != nil {
+		return nil, reply, reply.refuse(err)
+	}
+	return object, reply, nil
+}
+
+// refuse makes the parser's complaint the end of the fetch.
+func (r *Reply) refuse(err error) *Error {
+	e := bodyError(err)
+	hop := &r.Hops[len(r.Hops)-1]
+	e.URL, e.Status, hop.Err = hop.URL, r.Status, e
+	return e
+}
+
+// A manner is what tells the kinds of fetches apart.
+type manner struct {
+	client  bool          // Object's rules for URLs and time
+	timeout time.Duration // of the fetch, if not client
+}
+
+// get ends with ctx.
+func (f *Fetcher) get(ctx context.Context, rawURL string, m manner) (*Reply, error) {
 	begun := time.Now()
 	reply := new(Reply)
 	var next *url.URL
@@ -218,10 +279,10 @@ func (f *Fetcher) Get(ctx context.Context, rawURL string) (*Reply, error) {
 		hop := Hop{URL: printable.Line(rawURL)}
 		since := time.Now()
 		var (
-			host   servername.Name
+			host   endpoint
 			failed *Error
 		)
-		next, host, failed = target(next, rawURL)
+		next, host, failed = m.target(next, rawURL)
 		if failed == nil {
 			full := next.String()
 			hop.URL = printable.Line(full)
@@ -232,7 +293,7 @@ func (f *Fetcher) Get(ctx context.Context, rawURL string) (*Reply, error) {
 				failed = &Error{Code: RedirectLoop, Detail: fmt.Sprintf("more than %d redirects", MaxRedirects)}
 			default:
 				seen[full] = true
-				failed = f.hop(ctx, timeout, next, host, &hop, reply)
+				failed = f.hop(ctx, m, next, host, &hop, reply)
 			}
 		}
 		reply.Duration, hop.Duration = time.Since(begun), time.Since(since)
@@ -252,54 +313,74 @@ func (f *Fetcher) Get(ctx context.Context, rawURL string) (*Reply, error) {
 	}
 }
 
+// An endpoint is where a URL leads: a DNS name in lower case, or an IP address
+// without brackets, and a port.
+type endpoint struct {
+	host string
+	port uint16
+}
+
 // target is the URL of the next hop: location as seen from the page that named
-// it (RFC 3986, 5), or the first URL if from is nil. host is its host and port.
-func target(from *url.URL, location string) (u *url.URL, host servername.Name, failed *Error) {
+// it (RFC 3986, 5), or the first URL if from is nil.
+func (m manner) target(from *url.URL, location string) (u *url.URL, to endpoint, failed *Error) {
 	what := "redirected to "
 	if from == nil {
-		from, what = &url.URL{}, "asked for "
+		what = "asked for "
 	}
 	if len(location) > maxLocation {
-		return nil, host, &Error{Code: RedirectInvalid, Detail: fmt.Sprintf("%sa URL of more than %d bytes", what, maxLocation)}
+		return nil, to, &Error{Code: RedirectInvalid, Detail: fmt.Sprintf("%sa URL of more than %d bytes", what, maxLocation)}
 	}
-	u, err := from.Parse(location)
+	u, err := url.Parse(location)
+	if err == nil && from != nil {
+		u = from.ResolveReference(u)
+	}
 	if err != nil {
-		return nil, host, &Error{Code: RedirectInvalid, Detail: what + printable.Line(location) + ", which is not a URL"}
+		return nil, to, &Error{Code: RedirectInvalid, Detail: what + printable.Line(location) + ", which is not a URL"}
 	}
 	// Step 3 is authenticated by the certificate of each hop and by nothing
 	// else: a hop without one would let anybody on the way answer.
-	if u.Scheme != "https" {
-		return nil, host, &Error{Code: RedirectInsecure, Detail: what + printable.Line(location) + ", which is not https"}
+	if u.Scheme != "https" && !m.plain(from, u) {
+		return nil, to, &Error{Code: RedirectInsecure, Detail: what + printable.Line(location) + ", which is not https"}
 	}
 	u.User, u.Fragment, u.RawFragment = nil, "", ""
-	host, err = servername.Parse(strings.TrimSuffix(u.Host, ":")) // RFC 3986, 3.2.3: the port may be empty
+	if m.client {
+		base, parseErr := baseurl.Parse(u.Scheme + "://" + u.Host)
+		// The dot at the end means the same name, and no certificate has it.
+		to, u.Host, err = endpoint{strings.TrimSuffix(base.Host(), "."), base.Port()}, base.Authority(), parseErr
+	} else {
+		var name servername.Name
+		name, err = servername.Parse(strings.TrimSuffix(u.Host, ":")) // RFC 3986, 3.2.3: the port may be empty
+		u.Host, to.host = strings.ToLower(name.String()), name.DNSName()
+		var ok bool
+		if to.port, ok = name.Port(); !ok || to.port == 443 {
+			u.Host, to.port = strings.ToLower(name.Host()), 443
+		}
+	}
 	if u.Opaque != "" || err != nil {
-		return nil, host, &Error{Code: RedirectInvalid, Detail: what + printable.Line(location) + ", which names no valid host", Err: err}
+		return nil, to, &Error{Code: RedirectInvalid, Detail: what + printable.Line(location) + ", which names no valid host", Err: err}
 	}
-	u.Host = strings.ToLower(host.String())
-	if port, ok := host.Port(); ok && port == 443 {
-		u.Host = strings.ToLower(host.Host())
-	}
-	return u, host, nil
+	return u, to, nil
+}
+
+// plain reports whether u may do without TLS: where the caller asked for http,
+// and nobody on the way has proved who he is yet.
+func (m manner) plain(from, u *url.URL) bool {
+	return m.client && u.Scheme == "http" && (from == nil || from.Scheme == "http")
 }
 
 // hop makes one request and reads its response into reply.
-func (f *Fetcher) hop(ctx context.Context, timeout time.Duration, u *url.URL, host servername.Name, hop *Hop, reply *Reply) *Error {
-	port, ok := host.Port()
-	if !ok {
-		port = 443
+func (f *Fetcher) hop(ctx context.Context, m manner, u *url.URL, to endpoint, hop *Hop, reply *Reply) *Error {
+	timeout := m.timeout
+	if m.client {
+		timeout = RequestTimeout
+		if deadline, ok := ctx.Deadline(); ok {
+			timeout = max(0, min(timeout, time.Until(deadline).Round(time.Millisecond)))
+		}
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, RequestTimeout)
+		defer cancel()
 	}
-	conn, addr, err := f.dialTLS(ctx, host.DNSName(), port, &tls.Config{
-		ServerName: host.DNSName(), // no SNI is sent for an IP address (RFC 6066, 3)
-		RootCAs:    f.RootCAs,
-		MinVersion: tls.VersionTLS12,
-		NextProtos: []string{"http/1.1"},
-		// Without ML-KEM, which guards what is said against those who record it
-		// and break X25519 one day: the document is public. It is a tenth of all
-		// that a cold sweep costs (BenchmarkColdSweep), and makes the ClientHello
-		// too large for one packet.
-		CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521},
-	})
+	conn, addr, err := f.connect(ctx, u.Scheme, to)
 	if err != nil {
 		return dialError(ctx, timeout, err)
 	}
@@ -312,14 +393,16 @@ func (f *Fetcher) hop(ctx context.Context, timeout time.Duration, u *url.URL, ho
 	// The connection is made and judged above; net/http speaks HTTP over it,
 	// once.
 	ex, given := newExchange(conn), false
+	give := func(context.Context, string, string) (net.Conn, error) {
+		if given {
+			return nil, net.ErrClosed
+		}
+		given = true
+		return ex, nil
+	}
 	transport := &http.Transport{
-		DialTLSContext: func(context.Context, string, string) (net.Conn, error) {
-			if given {
-				return nil, net.ErrClosed
-			}
-			given = true
-			return ex, nil
-		},
+		DialContext:            give,
+		DialTLSContext:         give,
 		DisableKeepAlives:      true,
 		DisableCompression:     true, // readBody decodes
 		MaxResponseHeaderBytes: maxHeader,
@@ -345,6 +428,7 @@ func (f *Fetcher) hop(ctx context.Context, timeout time.Duration, u *url.URL, ho
 	defer resp.Body.Close() // unread bytes end the connection with it
 	hop.Status = resp.StatusCode
 	reply.Status, reply.Header, reply.At = resp.StatusCode, resp.Header, time.Now()
+	reply.Headers = append(reply.Headers, resp.Header)
 
 	switch resp.StatusCode {
 	case http.StatusOK:
@@ -408,12 +492,47 @@ func readBody(resp *http.Response) ([]byte, error) {
 	return body, nil
 }
 
-func (f *Fetcher) dialTLS(ctx context.Context, host string, port uint16, config *tls.Config) (net.Conn, netip.AddrPort, error) {
-	if f.DialTLS != nil {
-		return f.DialTLS(ctx, host, port, config)
+// connect opens a connection, with TLS unless the scheme is http.
+func (f *Fetcher) connect(ctx context.Context, scheme string, to endpoint) (net.Conn, netip.AddrPort, error) {
+	if scheme == "http" {
+		return f.dial(ctx, to)
 	}
-	d := dial.Dialer{Lookup: dial.SystemLookup}
-	return d.DialTLS(ctx, host, port, config)
+	config := &tls.Config{
+		ServerName: to.host, // no SNI is sent for an IP address (RFC 6066, 3)
+		RootCAs:    f.RootCAs,
+		MinVersion: tls.VersionTLS12,
+		NextProtos: []string{"http/1.1"},
+		// Without ML-KEM, which guards what is said against those who record it
+		// and break X25519 one day: the document is public. It is a tenth of all
+		// that a cold sweep costs (BenchmarkColdSweep), and makes the ClientHello
+		// too large for one packet.
+		CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521},
+	}
+	if f.DialTLS != nil {
+		return f.DialTLS(ctx, to.host, to.port, config)
+	}
+	return f.dialer().DialTLS(ctx, to.host, to.port, config)
+}
+
+var errNoDial = errors.New("there is no way to connect without TLS: DialTLS is set and Dial is not")
+
+func (f *Fetcher) dial(ctx context.Context, to endpoint) (net.Conn, netip.AddrPort, error) {
+	switch {
+	case f.Dial != nil:
+		return f.Dial(ctx, to.host, to.port)
+	case f.DialTLS != nil:
+		return nil, netip.AddrPort{}, errNoDial
+	}
+	conn, err := f.dialer().Dial(ctx, to.host, to.port, nil)
+	if err != nil {
+		return nil, netip.AddrPort{}, err
+	}
+	return conn.Conn, conn.Addr, nil
+}
+
+// dialer is the guarded one that counts if the caller has given none.
+func (f *Fetcher) dialer() *dial.Dialer {
+	return &dial.Dialer{Lookup: dial.SystemLookup, Guard: guard.Guard{Allow: f.AllowNets}}
 }
 
 // dialError says in words why there is no connection.
