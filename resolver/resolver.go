@@ -212,6 +212,22 @@ func (r *Resolver) Resolve(ctx context.Context, serverName string) (*Result, err
 	return d.result(s.intn)
 }
 
+// Fetcher returns a fetcher of documents that connects as r does: through its
+// DNS, its guard, and its DialContext, ConnectTo and Proxy, trusting its RootCAs.
+// Client discovery ([mxdiscover/wellknown/client]) wants one.
+func (r *Resolver) Fetcher() *wellknown.Fetcher {
+	s := r.state()
+	fetcher := s.fetch
+	fetcher.Dial = func(ctx context.Context, host string, port uint16) (net.Conn, netip.AddrPort, error) {
+		conn, err := s.dial.Dial(ctx, host, port, nil)
+		if err != nil {
+			return nil, netip.AddrPort{}, err
+		}
+		return conn.Conn, conn.Addr, nil
+	}
+	return &fetcher
+}
+
 func (r *Resolver) permits(serverName string) bool {
 	return r.Permit == nil || r.Permit(serverName)
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"os"
 	"runtime"
@@ -24,6 +25,7 @@ import (
 	"mxdiscover/internal/world"
 	"mxdiscover/resolver"
 	"mxdiscover/srv"
+	"mxdiscover/wellknown"
 )
 
 // within runs a test inside a scene, in virtual time; one way takes latency.
@@ -864,4 +866,36 @@ func ExampleError() {
 	}
 	// Output:
 	// "https://example.org": not a valid server name: a server name is not a URL: leave out the scheme and the path
+}
+
+// TestFetcher: documents for clients come through the same guard and DNS, over
+// http too where http was asked for.
+func TestFetcher(t *testing.T) {
+	t.Parallel()
+	const scene = `
+-- zone --
+h.example.  A 203.0.113.1
+in.example. A 10.0.0.1
+-- servers --
+203.0.113.1:80 plain
+203.0.113.1:443
+`
+	within(t, time.Millisecond, scene, func(t *testing.T, w *world.World, r *resolver.Resolver) {
+		w.Handle(func(rw http.ResponseWriter, req *http.Request, _ netip.AddrPort) bool {
+			fmt.Fprintf(rw, `{"secure":%t}`, req.TLS != nil)
+			return true
+		})
+		f := r.Fetcher()
+		for url, want := range map[string]string{"http://h.example/": "false", "https://h.example/": "true"} {
+			object, _, err := f.Object(t.Context(), url)
+			require.NoError(t, err, url)
+			assert.Equal(t, want, string(object["secure"]), url)
+		}
+		for _, url := range []string{"http://in.example/", "https://in.example/", "http://127.0.0.1/"} {
+			_, _, err := f.Object(t.Context(), url)
+			var failed *wellknown.Error
+			require.ErrorAs(t, err, &failed)
+			assert.Equal(t, wellknown.AddressDenied, failed.Code, url)
+		}
+	})
 }

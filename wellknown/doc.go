@@ -10,6 +10,10 @@
 // plain hop would defeat the only authentication that the step has), exactly
 // status 200, 51200 bytes at most, one strict JSON document.
 //
+// The documents for clients, and what they name, come through the same fetch
+// ([Fetcher.Object]; package client below). There a plain hop is taken where http
+// was asked for, and never after https.
+//
 // The package keeps nothing: who calls it decides what to remember, and asks
 // [Lifetime] and [FailureLifetime] for how long.
 package wellknown

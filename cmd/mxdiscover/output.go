@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
 	"sync/atomic"
+	"unicode"
 )
 
 // width is what every terminal shows.
@@ -48,6 +51,33 @@ func (o *output) paint(code, s string) string {
 		return s
 	}
 	return "\x1b[" + code + "m" + s + "\x1b[0m"
+}
+
+// printJSON prints v on one line.
+func (a *app) printJSON(v any) {
+	line, err := json.Marshal(v)
+	if err != nil {
+		a.complain(err.Error(), "")
+		return
+	}
+	fmt.Fprintf(a.stdout, "%s\n", escapeControls(line))
+}
+
+// escapeControls escapes in a JSON text the control characters that encoding/json
+// leaves as they are, DEL and U+0080 to U+009F: a terminal obeys some of them.
+func escapeControls(text []byte) []byte {
+	if !bytes.ContainsFunc(text, unicode.IsControl) {
+		return text
+	}
+	var out bytes.Buffer
+	for _, r := range string(text) {
+		if unicode.IsControl(r) {
+			fmt.Fprintf(&out, `\u%04x`, r)
+		} else {
+			out.WriteRune(r)
+		}
+	}
+	return out.Bytes()
 }
 
 // complain, warn: one line that says what is wrong, and one with what to do.

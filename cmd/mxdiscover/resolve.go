@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -85,6 +84,7 @@ Exit status: 0 every name succeeded, 1 at least one did not, 2 wrong usage.`,
 	}
 	f := cmd.Flags()
 	s.add(f)
+	s.addResolve(f)
 	f.StringVar(&file, "file", "", "take names from this `FILE`, one a line, or from\nstandard input if it is -; empty lines and those that\nbegin with # are left out")
 	f.IntVarP(&workers, "jobs", "j", 8, "resolve this `NUMBER` of names at once")
 	return cmd
@@ -209,12 +209,7 @@ func (a *app) print(s *settings, report *resolver.Report) {
 		a.evidence(report)
 	}
 	if s.json {
-		line, err := json.Marshal(report)
-		if err != nil { // no value of a Report can be the cause
-			a.complain(err.Error(), "")
-			return
-		}
-		fmt.Fprintf(a.stdout, "%s\n", line)
+		a.printJSON(report)
 		return
 	}
 	if report.Err == nil {

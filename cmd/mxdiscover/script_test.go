@@ -30,10 +30,13 @@ func TestScripts(t *testing.T) {
 	t.Parallel()
 	worlds, err := filepath.Abs("../../testdata/worlds")
 	require.NoError(t, err)
+	clients, err := filepath.Abs("testdata/clients.txtar")
+	require.NoError(t, err)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("TOUR", filepath.Join(worlds, "tour.txtar"))
+			env.Setenv("CLIENTS", clients)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

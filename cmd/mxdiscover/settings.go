@@ -23,7 +23,8 @@ import (
 // defaultTimeout is what --timeout is if nobody says otherwise.
 const defaultTimeout = 30 * time.Second
 
-// settings are the flags that every verb has which resolves.
+// settings are the flags that every verb has which asks the network. Not all of
+// them have rules and lenient.
 type settings struct {
 	dns       []string
 	caCert    string
@@ -45,10 +46,14 @@ func (s *settings) add(f *pflag.FlagSet) {
 	f.StringArrayVar(&s.connectTo, "connect-to", nil, "connect elsewhere, as curl does; `MAP` is\nHOST1:PORT1:HOST2:PORT2; may be repeated")
 	f.StringArrayVar(&s.allowNets, "allow-net", nil, "let addresses of this private or special-purpose\nnetwork, such as 10.0.0.0/8, be dialled; `CIDR` may\nbe repeated")
 	f.Var((*seconds)(&s.timeout), "timeout", "spend at most this `TIME`, such as 5s or 1m, on one\nname (default 30s)")
-	f.TextVar(&s.rules, "rules", resolver.Current, "follow the `RULES` current (the specification) or\ndraft-2019 (a draft of it)")
-	f.BoolVar(&s.lenient, "lenient-srv", false, "take an SRV look-up that fails for one that finds\nnothing")
 	f.StringVar(&s.world, "world", "", "act inside the federation that this `FILE` describes,\non loopback; see mxdiscover world --help")
 	f.SortFlags = false
+}
+
+// addResolve adds what matters to the resolution of server names alone.
+func (s *settings) addResolve(f *pflag.FlagSet) {
+	f.TextVar(&s.rules, "rules", resolver.Current, "follow the `RULES` current (the specification) or\ndraft-2019 (a draft of it)")
+	f.BoolVar(&s.lenient, "lenient-srv", false, "take an SRV look-up that fails for one that finds\nnothing")
 }
 
 // resolver makes the Resolver that the flags ask for. stop ends the world that

@@ -341,9 +341,9 @@ func (r *run) warnContentType(reply *wellknown.Reply) {
 	if media, _, err := mime.ParseMediaType(given); media == "application/json" && (err == nil || errors.Is(err, mime.ErrInvalidMediaParameter)) {
 		return
 	}
-	is := "has no Content-Type"
+	is := "has no Content-Type; it should be"
 	if given != "" {
-		is = "has the Content-Type " + printable.Quote(given, maxQuoted)
+		is = "has the Content-Type " + printable.Quote(given, maxQuoted) + ", not"
 	}
-	r.warn("content_type", "GET "+reply.Hops[len(reply.Hops)-1].URL+": the answer "+is+", not application/json")
+	r.warn("content_type", "GET "+reply.Hops[len(reply.Hops)-1].URL+": the answer "+is+" application/json")
 }
