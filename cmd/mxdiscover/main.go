@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"slices"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -52,6 +53,8 @@ type app struct {
 	stdin          io.Reader
 	stdout, stderr *output
 	net            world.Net // where a world is served
+
+	logging sync.Mutex // of lines that many goroutines write to stderr
 }
 
 // errFailed says that a name failed, and that the user has been told.
@@ -114,7 +117,7 @@ Without a verb, the names are resolved: "mxdiscover NAME" is short for
 Exit status: 0 every name succeeded, 1 at least one did not, 2 wrong usage.`
 	root.Args = func(_ *cobra.Command, args []string) error {
 		// They would change their meaning with the version that has them.
-		if len(args) > 0 && slices.Contains([]string{"check", "login", "portal", "serve"}, args[0]) {
+		if len(args) > 0 && slices.Contains([]string{"check", "login", "serve"}, args[0]) {
 			return usagef("this version has no verb %q; for a server of that name: mxdiscover resolve %s", args[0], args[0])
 		}
 		return nil
@@ -125,7 +128,7 @@ Exit status: 0 every name succeeded, 1 at least one did not, 2 wrong usage.`
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 
 	resolve := a.resolveCommand(&s)
-	root.AddCommand(resolve, a.clientCommand(), a.worldCommand())
+	root.AddCommand(resolve, a.clientCommand(), a.portalCommand(), a.worldCommand())
 	return root
 }
 

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"mxdiscover/internal/world"
+)
+
+// TestPortal starts the verb, logs in through it, and stops it while a login is
+// under way: that one is answered all the same.
+func TestPortal(t *testing.T) {
+	t.Parallel()
+	arrived, answer := make(chan bool, 1), make(chan bool)
+	target := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+		if req.URL.Query().Get("slow") != "" {
+			arrived <- true
+			<-answer
+		}
+		io.WriteString(rw, `{"user_id":"@a:example.org","access_token":"tok3n","device_id":"D","n":1.0}`)
+	}))
+	defer target.Close()
+
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	read, write := io.Pipe()
+	a := app{stdin: strings.NewReader(""), stdout: &output{Writer: io.Discard}, stderr: &output{Writer: write}, net: world.Loopback{}}
+	status := make(chan int, 1)
+	go func() {
+		status <- a.run(ctx, []string{"portal", "--listen", "127.0.0.1:0", "--target", "one=" + target.URL, "--public", "one=https://one.example"})
+		write.Close()
+	}()
+	said := bufio.NewReader(read)
+	line, err := said.ReadString('\n')
+	require.NoError(t, err)
+	_, url, ok := strings.Cut(strings.TrimSpace(line), "listening on ")
+	require.True(t, ok, line)
+	lines := make(chan string, 1)
+	go func() {
+		rest, _ := io.ReadAll(said)
+		lines <- string(rest)
+	}()
+
+	login := func(query string) string {
+		resp, err := http.Post(url+"/_matrix/client/v3/login"+query, "application/json", strings.NewReader(`{"type":"m.login.password","password":"s3cret"}`))
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		return string(body)
+	}
+	const want = `{"user_id":"@a:example.org","access_token":"tok3n","device_id":"D","n":1.0,"well_known":{"m.homeserver":{"base_url":"https://one.example"}},"base_cs_url":"https://one.example"}`
+	assert.JSONEq(t, want, login(""))
+	assert.Contains(t, login(""), `"n":1.0`, "numbers by their text")
+
+	late := make(chan string, 1)
+	go func() { late <- login("?slow=1") }()
+	<-arrived
+	stop()
+	answer <- true
+	assert.JSONEq(t, want, <-late)
+	assert.Equal(t, statusGood, <-status)
+	log := <-lines
+	assert.Equal(t, 3, strings.Count(log, "POST /_matrix/client/v3/login 200 one 127.0.0.1 "), log)
+	for _, secret := range []string{"s3cret", "tok3n", "slow"} {
+		assert.NotContains(t, log, secret)
+	}
+}
+
+// TestPortalUsage: what cannot be is told before anything listens.
+func TestPortalUsage(t *testing.T) {
+	t.Parallel()
+	users := filepath.Join(t.TempDir(), "users")
+	require.NoError(t, os.WriteFile(users, []byte("@a:example.org nobody\n"), 0o600))
+	good := []string{"--listen", "127.0.0.1:0", "--target", "a=https://a.example"}
+	for _, test := range []struct {
+		args   []string
+		status int
+		text   string
+	}{
+		{nil, statusUsage, "--listen is missing"},
+		{[]string{"--listen", "127.0.0.1:0"}, statusUsage, "no target"},
+		{append(good, "extra"), statusUsage, "flags alone"},
+		{append(good, "--target", "a=https://b.example"), statusUsage, `"a"`},
+		{append(good, "--target", "nonsense"), statusUsage, "NAME=URL"},
+		{append(good, "--target", "b=ftp://b.example"), statusUsage, `"b"`},
+		{append(good, "--public", "b=https://b.example"), statusUsage, "--public"},
+		{append(good, "--mode", "teleport"), statusUsage, "teleport"},
+		{append(good, "--emit", "nonsense"), statusUsage, "--emit"},
+		{append(good, "--choose", "user-map"), statusUsage, "--user-map FILE"},
+		{append(good, "--choose", "user-map", "--user-map", users), statusUsage, "nobody"},
+		{append(good, "--choose", "user-map", "--user-map", users+".missing"), statusUsage, "no such file"},
+		{append(good, "--tls-cert", users), statusUsage, "belong together"},
+		{append(good, "--tls-cert", users, "--tls-key", users), statusUsage, "--tls-cert"},
+		{append(good, "--trust-forwarded-for", "10.0.0.1"), statusUsage, "10.0.0.0/8"},
+		{append(good, "--base-url", "nonsense"), statusUsage, "URL"},
+		{append(good, "--listen", "192.0.2.1:1"), statusBad, "cannot listen"},
+	} {
+		var said strings.Builder
+		a := app{stdin: strings.NewReader(""), stdout: &output{Writer: io.Discard}, stderr: &output{Writer: &said}, net: world.Loopback{}}
+		assert.Equal(t, test.status, a.run(t.Context(), append([]string{"portal"}, test.args...)), "%s: %s", test.args, &said)
+		assert.Contains(t, said.String(), test.text, "%s", test.args)
+	}
+}
