@@ -187,6 +187,7 @@ func (p *pool) markAlive(serverName string) {
 			return
 		}
 	}
+	p.state.log.LogAttrs(context.Background(), slog.LevelDebug, "marked alive", slog.String("server_name", serverName))
 	p.mu.Lock()
 	p.again.Remove(strings.ToLower(name.String()))
 	p.mu.Unlock()

@@ -136,6 +136,7 @@ func (p *pool) send(req *http.Request, out *outgoing) (*http.Response, error) {
 			}
 			if failed.remembered {
 				p.stats.remembered.Add(1)
+				p.state.log.LogAttrs(ctx, slog.LevelDebug, "left alone", slog.String("server_name", serverName), slog.Time("until", failed.until))
 			}
 			return nil, &ConnectError{ServerName: serverName, Result: res, Tried: failed.tries, RetryAt: failed.until, Remembered: failed.remembered, ended: ctx.Err()}
 		case !errors.Is(err, errShared) && !errors.Is(err, errUnplanned):
