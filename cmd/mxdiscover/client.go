@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"mxdiscover/internal/guard"
 	"mxdiscover/internal/printable"
 	"mxdiscover/resolver"
 	"mxdiscover/wellknown"
@@ -28,7 +30,12 @@ func (a *app) clientCommand() *cobra.Command {
 		Long: `client does what a Matrix client does with the ID or the server name that
 somebody types in: it fetches /.well-known/matrix/client, checks the homeserver
 and the identity server that the document names, and prints their base URLs,
-or what the client must do instead: PROMPT, IGNORE, FAIL_PROMPT or FAIL_ERROR.
+or what the client must do instead:
+
+  IGNORE       there is no document: go on by other means
+  FAIL_PROMPT  say that discovery failed, and ask for the URL
+  FAIL_ERROR   say that there is no usable server, and stop
+  PROMPT       ask for the URL, if it is wanted at all
 
 Exit status: 0 every name succeeded, 1 at least one did not, 2 wrong usage.`,
 		Example: `  mxdiscover client @alice:example.org
@@ -124,25 +131,69 @@ func versionList(versions []string) string {
 	return printable.Line(printable.Cut(strings.Join(list, ", "), 200))
 }
 
-// stateHint says what a client does now, and who can change that.
+// stateHint says what to change, or what a client does now.
 func stateHint(found *client.Discovery) string {
-	code := found.Error.Code
-	switch {
-	case code == client.InvalidServerName:
+	code, homeserver := strings.CutPrefix(string(found.Error.Code), "versions_")
+	if strings.HasPrefix(code, "identity_") { // Client-Server API r0.4.0 alone
+		return "under these rules a bad identity server spoils all: correct its base_url, or leave m.identity_server out"
+	}
+	// What is wrong with a host is the same whatever is asked for there.
+	host := warningHint(resolver.Warning{Code: "well_known_" + code, Message: found.Error.Message})
+	switch code := client.Code(code); code {
+	case client.InvalidServerName:
 		if name := guess(found.Name); name != "" {
 			return "did you mean " + name + "?"
 		}
 		return ""
-	case code == client.Code(wellknown.NotFound):
-		return "there is no document: a client goes on by other means, such as asking for the homeserver's URL"
-	case strings.HasPrefix(string(code), "versions_"):
+	case client.HomeserverMissing, client.BaseURLMissing, client.BaseURLInvalid:
+		query := found.Steps[len(found.Steps)-1].Query
+		return `serve {"m.homeserver":{"base_url":"https://HOST"}} at ` + strings.TrimPrefix(query, "GET ")
+	case client.Code(wellknown.AddressDenied):
+		return allowHint(found.Steps[len(found.Steps)-1].Hop.Err)
+	case client.Code(wellknown.TLSFailed), client.Code(wellknown.RedirectInsecure):
+		return host
+	case client.Code(wellknown.NoAddress):
+		switch {
+		case homeserver:
+			return "correct the base_url, or give its host an A or AAAA record"
+		case !strings.ContainsAny(found.Hostname, ".:"):
+			return "the name has no dot: give a Matrix ID such as @alice:example.org, or a server name"
+		}
+		return "check the spelling; the host needs an A or AAAA record for its web server"
+	case client.Code(wellknown.DNSError):
+		return "the name servers of the domain are failing, or the DNS server that was asked is: --dns asks another one"
+	case client.Code(wellknown.Timeout):
+		return "the DNS, a firewall or the server is silent: check that port from outside"
+	case client.Code(wellknown.ConnectFailed):
+		return "check the web server of that host, and a firewall before it"
+	case client.Code(wellknown.Canceled):
+		return ""
+	case client.Code(wellknown.HTTPStatus), client.Code(wellknown.TooLarge), client.Code(wellknown.RedirectInvalid), client.Code(wellknown.RedirectLoop):
+		if !homeserver {
+			return host
+		}
+	case client.Code(wellknown.NotFound):
+		if !homeserver {
+			return "there is no document: a client goes on by other means, such as asking for the homeserver's URL"
+		}
+	}
+	if homeserver {
 		return "the document names a homeserver that does not answer as one: correct its base_url, or the server"
-	case code == client.HomeserverMissing || code == client.BaseURLMissing || code == client.BaseURLInvalid:
-		return `serve {"m.homeserver":{"base_url":"https://HOST"}} there`
-	case code == client.Code(wellknown.AddressDenied):
-		return "others may see another address (try --dns); if that network is yours, use --allow-net"
 	}
 	return "a client tells its user that discovery failed, and asks for the homeserver's URL"
+}
+
+// allowHint names the network that opens a refused address.
+func allowHint(failed *wellknown.Error) string {
+	var denied *guard.DeniedError
+	if failed == nil || !errors.As(failed, &denied) || !denied.Unwrapped.IsValid() {
+		return "others may see another address (try --dns); if that network is yours, use --allow-net"
+	}
+	if denied.Unwrapped.IsUnspecified() {
+		return "this is no address of a server: correct the record"
+	}
+	network := netip.PrefixFrom(denied.Unwrapped.WithZone(""), denied.Unwrapped.BitLen())
+	return "others may see another address (try --dns); if this network is yours, use --allow-net " + network.String()
 }
 
 // support prints whom to write to.
