@@ -12,7 +12,8 @@
 //
 // The documents for clients, and what they name, come through the same fetch
 // ([Fetcher.Object]; package client below). There a plain hop is taken where http
-// was asked for, and never after https.
+// was asked for, and never after https. A login goes the same way
+// ([Fetcher.Post]; package login), is sent once, and follows nothing.
 //
 // The package keeps nothing: who calls it decides what to remember, and asks
 // [Lifetime] and [FailureLifetime] for how long.

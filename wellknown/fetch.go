@@ -2,6 +2,7 @@ package wellknown
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"crypto/tls"
@@ -21,6 +22,7 @@ import (
 	"mxdiscover/internal/baseurl"
 	"mxdiscover/internal/dial"
 	"mxdiscover/internal/guard"
+	"mxdiscover/internal/oneshot"
 	"mxdiscover/internal/printable"
 	"mxdiscover/internal/servername"
 )
@@ -43,6 +45,11 @@ const (
 	// maxHeader bounds the header of one response, as net/http's server does
 	// for requests (1 MiB there; no document of ours needs a tenth of it).
 	maxHeader = 64 << 10
+
+	// maxWire bounds the bytes of one response as they are sent: header and body
+	// at their largest with room for chunks. It stands below every decoder, so
+	// that a stream which decodes to nothing ends too.
+	maxWire = 256 << 10
 
 	// maxLocation bounds a redirect's target: RFC 9110, 4.1 wants 8000 bytes
 	// supported.
@@ -85,13 +92,16 @@ const (
 // came back. Its text is one line without control characters.
 type Error struct {
 	Code   Code
+	Method string // GET if empty
 	URL    string // the hop that failed
 	Status int    // of that hop, 0 if there was no response
 	Detail string // what came back, in words
 	Err    error  // the cause, if there is one
 }
 
-func (e *Error) Error() string { return "GET " + e.URL + ": " + e.Detail }
+func (e *Error) Error() string {
+	return cmp.Or(e.Method, http.MethodGet) + " " + e.URL + ": " + e.Detail
+}
 
 func (e *Error) Unwrap() error { return e.Err }
 
@@ -132,9 +142,17 @@ type Reply struct {
 	Status   int           // of the last hop, 0 if there was no response
 	Header   http.Header   // of the last hop; nil if there was no response
 	Headers  []http.Header // of each hop that had a response: all, or all but the last
-	Body     []byte        // decoded, at most MaxBody bytes; only if Status is 200
 	At       time.Time     // when the last response's header had come, or the fetch failed
 	Duration time.Duration
+
+	// Body is decoded, and has at most MaxBody bytes. It is there if Status is
+	// 200. After [Fetcher.Object] it is there beside any other status too, but that
+	// of a redirect, if it is not too large and came whole: the errors of the
+	// client-server API are JSON. After [Fetcher.Post] that holds for every other
+	// status, and it may have MaxPostBody bytes.
+	Body []byte
+
+	from *url.URL // of the last hop, if it was Post's
 }
 
 // A Fetcher fetches documents from hosts that nobody vouches for, over https
@@ -150,7 +168,7 @@ type Fetcher struct {
 	DialTLS func(ctx context.Context, host string, port uint16, config *tls.Config) (net.Conn, netip.AddrPort, error)
 
 	// Dial connects to host and port for a request without TLS, which only
-	// [Fetcher.Object] makes, for http URLs. If nil, as with DialTLS; but if
+	// [Fetcher.Object] and [Fetcher.Post] make, for http URLs. If nil, as with DialTLS; but if
 	// DialTLS is set, such requests fail with ConnectFailed, for nobody has said
 	// which way they should go.
 	Dial func(ctx context.Context, host string, port uint16) (net.Conn, netip.AddrPort, error)
@@ -163,11 +181,17 @@ type Fetcher struct {
 	RootCAs *x509.CertPool
 
 	// Timeout bounds one fetch in all. If zero, DefaultTimeout; for Object, which
-	// bounds each request, no more than its context.
+	// bounds each request, no more than its context. It does not count for Post.
 	Timeout time.Duration
 
 	// UserAgent goes into every request. If empty, "mxdiscover".
 	UserAgent string
+
+	// Quiet keeps what servers send out of every text: an [Error] and a [Hop]
+	// then hold words of this package, statuses, and of a redirect no more than
+	// scheme and host, and an Error has no cause. It is for servers that have been
+	// told a secret, for they may repeat it. Post is always quiet.
+	Quiet bool
 }
 
 // Server fetches and parses https://host/.well-known/matrix/server, where host
@@ -188,7 +212,7 @@ func (f *Fetcher) Server(ctx context.Context, host string) (server string, reply
 	}
 	server, err = ParseServer(reply.Body)
 	if err != nil {
-		return "", reply, reply.refuse(err)
+		return "", reply, reply.refuse(err, f.Quiet)
 	}
 	return server, reply, nil
 }
@@ -225,7 +249,7 @@ func (f *Fetcher) Get(ctx context.Context, rawURL string) (*Reply, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	return f.get(ctx, rawURL, manner{timeout: timeout})
+	return f.get(ctx, rawURL, manner{timeout: timeout, quiet: f.Quiet})
 }
 
 // Object fetches the JSON object at rawURL for a client: a well-known document,
@@ -244,20 +268,23 @@ func (f *Fetcher) Object(ctx context.Context, rawURL string) (map[string]json.Ra
 		ctx, cancel = context.WithTimeout(ctx, f.Timeout)
 		defer cancel()
 	}
-	reply, err := f.get(ctx, rawURL, manner{client: true})
+	reply, err := f.get(ctx, rawURL, manner{client: true, quiet: f.Quiet})
 	if err != nil {
 		return nil, reply, err
 	}
 	object, err := ParseObject(reply.Body)
 	if err != nil {
-		return nil, reply, reply.refuse(err)
+		return nil, reply, reply.refuse(err, f.Quiet)
 	}
 	return object, reply, nil
 }
 
 // refuse makes the parser's complaint the end of the fetch.
-func (r *Reply) refuse(err error) *Error {
+func (r *Reply) refuse(err error, quiet bool) *Error {
 	e := bodyError(err)
+	if quiet {
+		e.Detail, e.Err = "the body is not what was asked for ("+strings.ReplaceAll(string(e.Code), "_", " ")+")", nil
+	}
 	hop := &r.Hops[len(r.Hops)-1]
 	e.URL, e.Status, hop.Err = hop.URL, r.Status, e
 	return e
@@ -265,8 +292,12 @@ func (r *Reply) refuse(err error) *Error {
 
 // A manner is what tells the kinds of fetches apart.
 type manner struct {
-	client  bool          // Object's rules for URLs and time
+	client  bool          // the rules of Object and Post for URLs, and their time
+	quiet   bool          // as Fetcher.Quiet says
 	timeout time.Duration // of the fetch, if not client
+
+	post bool   // the rules of Post
+	body []byte // what to post
 }
 
 // get ends with ctx.
@@ -276,7 +307,11 @@ func (f *Fetcher) get(ctx context.Context, rawURL string, m manner) (*Reply, err
 	var next *url.URL
 	seen := make(map[string]bool)
 	for {
+		from := next
 		hop := Hop{URL: printable.Line(rawURL)}
+		if m.quiet && from != nil {
+			hop.URL = reply.Hops[len(reply.Hops)-1].URL
+		}
 		since := time.Now()
 		var (
 			host   endpoint
@@ -285,7 +320,9 @@ func (f *Fetcher) get(ctx context.Context, rawURL string, m manner) (*Reply, err
 		next, host, failed = m.target(next, rawURL)
 		if failed == nil {
 			full := next.String()
-			hop.URL = printable.Line(full)
+			if hop.URL = printable.Line(full); m.quiet {
+				hop.URL = m.show(from, next)
+			}
 			switch {
 			case seen[full]:
 				failed = &Error{Code: RedirectLoop, Detail: "redirected to the same address again"}
@@ -298,12 +335,7 @@ func (f *Fetcher) get(ctx context.Context, rawURL string, m manner) (*Reply, err
 		}
 		reply.Duration, hop.Duration = time.Since(begun), time.Since(since)
 		if failed != nil {
-			failed.URL, failed.Status, hop.Err = hop.URL, hop.Status, failed
-			reply.Hops = append(reply.Hops, hop)
-			if reply.At.IsZero() || hop.Status == 0 {
-				reply.At, reply.Status, reply.Header = time.Now(), 0, nil
-			}
-			return reply, failed
+			return reply, reply.fail(hop, failed, m)
 		}
 		reply.Hops = append(reply.Hops, hop)
 		if hop.Location == "" {
@@ -311,6 +343,29 @@ func (f *Fetcher) get(ctx context.Context, rawURL string, m manner) (*Reply, err
 		}
 		rawURL = reply.Header.Get("Location")
 	}
+}
+
+// fail makes failed the end of a fetch, and of its last hop.
+func (r *Reply) fail(hop Hop, failed *Error, m manner) *Error {
+	failed.URL, failed.Status, hop.Err = hop.URL, hop.Status, failed
+	if m.quiet {
+		failed.Err = nil
+	}
+	r.Hops = append(r.Hops, hop)
+	if r.At.IsZero() || hop.Status == 0 {
+		r.At, r.Status, r.Header = time.Now(), 0, nil
+	}
+	return failed
+}
+
+// show is u for people, with m.quiet: from is the page that named it, or nil if
+// the caller did.
+func (m manner) show(from, u *url.URL) string {
+	shown := url.URL{Scheme: u.Scheme, Host: u.Host}
+	if from == nil {
+		shown.Path, shown.RawPath = u.Path, u.RawPath
+	}
+	return printable.Line(shown.String())
 }
 
 // An endpoint is where a URL leads: a DNS name in lower case, or an IP address
@@ -327,6 +382,13 @@ func (m manner) target(from *url.URL, location string) (u *url.URL, to endpoint,
 	if from == nil {
 		what = "asked for "
 	}
+	refuse := func(code Code, clause string, err error) (*url.URL, endpoint, *Error) {
+		place := "a place"
+		if !m.quiet {
+			place = printable.Line(location)
+		}
+		return nil, endpoint{}, &Error{Code: code, Detail: what + place + ", which " + clause, Err: err}
+	}
 	if len(location) > maxLocation {
 		return nil, to, &Error{Code: RedirectInvalid, Detail: fmt.Sprintf("%sa URL of more than %d bytes", what, maxLocation)}
 	}
@@ -335,12 +397,12 @@ func (m manner) target(from *url.URL, location string) (u *url.URL, to endpoint,
 		u = from.ResolveReference(u)
 	}
 	if err != nil {
-		return nil, to, &Error{Code: RedirectInvalid, Detail: what + printable.Line(location) + ", which is not a URL"}
+		return refuse(RedirectInvalid, "is not a URL", nil)
 	}
 	// Step 3 is authenticated by the certificate of each hop and by nothing
 	// else: a hop without one would let anybody on the way answer.
 	if u.Scheme != "https" && !m.plain(from, u) {
-		return nil, to, &Error{Code: RedirectInsecure, Detail: what + printable.Line(location) + ", which is not https"}
+		return refuse(RedirectInsecure, "is not https", nil)
 	}
 	u.User, u.Fragment, u.RawFragment = nil, "", ""
 	if m.client {
@@ -357,32 +419,38 @@ func (m manner) target(from *url.URL, location string) (u *url.URL, to endpoint,
 		}
 	}
 	if u.Opaque != "" || err != nil {
-		return nil, to, &Error{Code: RedirectInvalid, Detail: what + printable.Line(location) + ", which names no valid host", Err: err}
+		return refuse(RedirectInvalid, "names no valid host", err)
 	}
 	return u, to, nil
 }
 
 // plain reports whether u may do without TLS: where the caller asked for http,
-// and nobody on the way has proved who he is yet.
+// and nobody on the way has proved who he is yet. What is posted is sent on to
+// nobody without proof.
 func (m manner) plain(from, u *url.URL) bool {
-	return m.client && u.Scheme == "http" && (from == nil || from.Scheme == "http")
+	return m.client && u.Scheme == "http" && (from == nil || from.Scheme == "http" && !m.post)
 }
 
 // hop makes one request and reads its response into reply.
 func (f *Fetcher) hop(ctx context.Context, m manner, u *url.URL, to endpoint, hop *Hop, reply *Reply) *Error {
 	timeout := m.timeout
 	if m.client {
-		timeout = RequestTimeout
+		timeout = -1 // nobody has said
 		if deadline, ok := ctx.Deadline(); ok {
-			timeout = max(0, min(timeout, time.Until(deadline).Round(time.Millisecond)))
+			timeout = max(0, time.Until(deadline).Round(time.Millisecond))
 		}
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, RequestTimeout)
-		defer cancel()
+		if !m.post {
+			if timeout < 0 || timeout > RequestTimeout {
+				timeout = RequestTimeout
+			}
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, RequestTimeout)
+			defer cancel()
+		}
 	}
-	conn, addr, err := f.connect(ctx, u.Scheme, to)
+	conn, addr, err := f.connect(ctx, m, u.Scheme, to)
 	if err != nil {
-		return dialError(ctx, timeout, err)
+		return dialError(ctx, m, timeout, err)
 	}
 	defer conn.Close()
 	hop.Addr = addr
@@ -392,108 +460,149 @@ func (f *Fetcher) hop(ctx context.Context, m manner, u *url.URL, to endpoint, ho
 
 	// The connection is made and judged above; net/http speaks HTTP over it,
 	// once.
-	ex, given := newExchange(conn), false
-	give := func(context.Context, string, string) (net.Conn, error) {
-		if given {
-			return nil, net.ErrClosed
-		}
-		given = true
-		return ex, nil
+	limits := oneshot.Limits{Header: maxHeader, Wire: maxWire}
+	if m.post {
+		limits.Wire = maxPostWire
 	}
-	transport := &http.Transport{
-		DialContext:            give,
-		DialTLSContext:         give,
-		DisableKeepAlives:      true,
-		DisableCompression:     true, // readBody decodes
-		MaxResponseHeaderBytes: maxHeader,
-	}
-	defer transport.CloseIdleConnections()
-	agent := f.UserAgent
-	if agent == "" {
-		agent = "mxdiscover"
-	}
-	req := (&http.Request{
-		Method: http.MethodGet,
-		URL:    u,
-		Host:   u.Host,
-		Header: http.Header{"User-Agent": {agent}, "Accept": {"application/json"}, "Accept-Encoding": {"gzip"}},
-	}).WithContext(ctx)
-	resp, err := transport.RoundTrip(req)
-	if err != nil && ex.read() >= maxHeader { // and the header has not ended
+	resp, err := oneshot.Do(conn, f.request(ctx, m, u), limits)
+	if errors.Is(err, oneshot.ErrHeader) {
 		return &Error{Code: TooLarge, Detail: fmt.Sprintf("the header is larger than %d bytes", maxHeader), Err: err}
 	}
 	if err != nil {
-		return exchangeError(ctx, timeout, err)
+		return exchangeError(ctx, m, timeout, err)
 	}
 	defer resp.Body.Close() // unread bytes end the connection with it
 	hop.Status = resp.StatusCode
 	reply.Status, reply.Header, reply.At = resp.StatusCode, resp.Header, time.Now()
 	reply.Headers = append(reply.Headers, resp.Header)
 
-	switch resp.StatusCode {
-	case http.StatusOK:
-		reply.Body, err = readBody(resp)
+	switch {
+	case resp.StatusCode == http.StatusOK:
+		reply.Body, err = readBody(resp, m)
 		var failed *Error
 		if errors.As(err, &failed) {
 			return failed
 		} else if err != nil {
-			return exchangeError(ctx, timeout, err)
+			return exchangeError(ctx, m, timeout, err)
 		}
 		return nil
-	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther,
-		http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+	case m.post:
+		reply.Body = readErrorBody(resp, m)
+		return nil
+	case redirects(resp.StatusCode):
 		location := resp.Header.Get("Location")
 		if location == "" {
 			return &Error{Code: RedirectInvalid, Detail: describeStatus(resp.StatusCode) + " without a Location"}
 		}
 		hop.Location = printable.Line(location)
+		if m.quiet {
+			hop.Location = "a place of no use"
+			if next, _, failed := m.target(u, location); failed == nil {
+				hop.Location = m.show(u, next)
+			}
+		}
 		return nil
-	case http.StatusNotFound:
-		return &Error{Code: NotFound, Detail: describeStatus(resp.StatusCode)}
-	default:
-		return &Error{Code: HTTPStatus, Detail: describeStatus(resp.StatusCode)}
 	}
+	if m.client {
+		reply.Body = readErrorBody(resp, m)
+	}
+	failed := &Error{Code: HTTPStatus, Detail: describeStatus(resp.StatusCode)}
+	if resp.StatusCode == http.StatusNotFound {
+		failed.Code = NotFound
+	}
+	return failed
 }
 
-// readBody reads at most MaxBody bytes. More is an error, never a cut: half a
+// redirects reports whether a status sends on elsewhere what was asked.
+func redirects(status int) bool {
+	switch status {
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther,
+		http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		return true
+	}
+	return false
+}
+
+func (f *Fetcher) request(ctx context.Context, m manner, u *url.URL) *http.Request {
+	agent := f.UserAgent
+	if agent == "" {
+		agent = "mxdiscover"
+	}
+	req := &http.Request{
+		Method: http.MethodGet,
+		URL:    u,
+		Host:   u.Host,
+		Header: http.Header{"User-Agent": {agent}, "Accept": {"application/json"}, "Accept-Encoding": {"gzip"}},
+	}
+	if m.post {
+		req.Method = http.MethodPost
+		req.Header["Accept-Encoding"], req.Header["Content-Type"] = []string{"identity"}, []string{"application/json"}
+		// No GetBody: what has been read cannot be sent twice.
+		req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(m.body)), int64(len(m.body))
+	}
+	return req.WithContext(ctx)
+}
+
+// readErrorBody reads what stands beside a status that has decided already: it
+// may say more, and if it cannot be read, it says nothing.
+func readErrorBody(resp *http.Response, m manner) []byte {
+	if resp.StatusCode < http.StatusOK {
+		return nil // 101 has no body, but another protocol without an end
+	}
+	body, err := readBody(resp, m)
+	if err != nil {
+		return nil
+	}
+	return body
+}
+
+// readBody reads at most as many bytes as m allows. More is an error, never a cut: half a
 // document may say something else than the whole. What is sent is read to its
 // end before it is decoded, so that an answer cut off on the way, which may
 // come whole the next time, is told from one that is broken.
-func readBody(resp *http.Response) ([]byte, error) {
-	tooLarge := &Error{Code: TooLarge, Detail: fmt.Sprintf("the body is larger than %d bytes", MaxBody)}
+func readBody(resp *http.Response, m manner) ([]byte, error) {
+	most := int64(MaxBody)
+	if m.post {
+		most = MaxPostBody
+	}
+	tooLarge := &Error{Code: TooLarge, Detail: fmt.Sprintf("the body is larger than %d bytes", most)}
 	coding := strings.ToLower(resp.Header.Get("Content-Encoding"))
 	switch coding {
 	case "", "identity", "gzip", "x-gzip": // RFC 9110, 8.4.1.3
 	default:
-		return nil, &Error{Code: NotJSON, Detail: "the body has the encoding " + printable.Line(coding) + ", which was not asked for"}
+		name := printable.Line(coding)
+		if m.quiet {
+			name = "of another kind"
+		}
+		return nil, &Error{Code: NotJSON, Detail: "the body has the encoding " + name + ", which was not asked for"}
 	}
-	if resp.ContentLength > MaxBody {
+	if resp.ContentLength > most {
 		return nil, tooLarge // gzip makes nothing that matters larger
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, MaxBody+1))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, most+1))
 	switch {
 	case err != nil:
 		return nil, err
-	case len(body) > MaxBody:
+	case int64(len(body)) > most:
 		return nil, tooLarge
 	case !strings.HasSuffix(coding, "gzip"):
 		return body, nil
 	}
 	decoded, err := gzip.NewReader(bytes.NewReader(body))
 	if err == nil {
-		body, err = io.ReadAll(io.LimitReader(decoded, MaxBody+1))
+		body, err = io.ReadAll(io.LimitReader(decoded, most+1))
 	}
 	switch {
 	case err != nil:
 		return nil, &Error{Code: NotJSON, Detail: "the body says that it is gzip, and is not", Err: err}
-	case len(body) > MaxBody:
+	case int64(len(body)) > most:
 		return nil, tooLarge
 	}
 	return body, nil
 }
 
 // connect opens a connection, with TLS unless the scheme is http.
-func (f *Fetcher) connect(ctx context.Context, scheme string, to endpoint) (net.Conn, netip.AddrPort, error) {
+func (f *Fetcher) connect(ctx context.Context, m manner, scheme string, to endpoint) (net.Conn, netip.AddrPort, error) {
 	if scheme == "http" {
 		return f.dial(ctx, to)
 	}
@@ -502,12 +611,18 @@ func (f *Fetcher) connect(ctx context.Context, scheme string, to endpoint) (net.
 		RootCAs:    f.RootCAs,
 		MinVersion: tls.VersionTLS12,
 		NextProtos: []string{"http/1.1"},
+	}
+	if !m.post {
 		// Without ML-KEM, which guards what is said against those who record it
 		// and break X25519 one day: the document is public. It is a tenth of all
 		// that a cold sweep costs (BenchmarkColdSweep), and makes the ClientHello
 		// too large for one packet.
-		CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521},
+		config.CurvePreferences = []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521}
 	}
+	return f.dialTLS(ctx, to, config)
+}
+
+func (f *Fetcher) dialTLS(ctx context.Context, to endpoint, config *tls.Config) (net.Conn, netip.AddrPort, error) {
 	if f.DialTLS != nil {
 		return f.DialTLS(ctx, to.host, to.port, config)
 	}
@@ -530,18 +645,49 @@ func (f *Fetcher) dial(ctx context.Context, to endpoint) (net.Conn, netip.AddrPo
 	return conn.Conn, conn.Addr, nil
 }
 
+// Except returns a Fetcher that connects to host as via does, and to every other
+// host, redirects included, as f does: via's DialTLS, Dial and AllowNets count
+// for host, and nothing else of via does. Host is a DNS name or an IP address; its
+// case, brackets around it and a dot at its end make no difference.
+func (f *Fetcher) Except(host string, via *Fetcher) *Fetcher {
+	host = plainHost(host)
+	way := func(to string) *Fetcher {
+		if plainHost(to) == host {
+			return via
+		}
+		return f
+	}
+	split := *f
+	split.DialTLS = func(ctx context.Context, host string, port uint16, config *tls.Config) (net.Conn, netip.AddrPort, error) {
+		return way(host).dialTLS(ctx, endpoint{host, port}, config)
+	}
+	split.Dial = func(ctx context.Context, host string, port uint16) (net.Conn, netip.AddrPort, error) {
+		return way(host).dial(ctx, endpoint{host, port})
+	}
+	return &split
+}
+
+// plainHost gives each host one form.
+func plainHost(host string) string {
+	host = strings.Trim(host, "[]")
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return addr.String()
+	}
+	return strings.ToLower(strings.TrimSuffix(host, "."))
+}
+
 // dialer is the guarded one that counts if the caller has given none.
 func (f *Fetcher) dialer() *dial.Dialer {
 	return &dial.Dialer{Lookup: dial.SystemLookup, Guard: guard.Guard{Allow: f.AllowNets}}
 }
 
 // dialError says in words why there is no connection.
-func dialError(ctx context.Context, timeout time.Duration, err error) *Error {
+func dialError(ctx context.Context, m manner, timeout time.Duration, err error) *Error {
 	e := &Error{Code: ConnectFailed, Detail: printable.Line(err.Error()), Err: err}
 	var d *dial.Error
 	if !errors.As(err, &d) {
 		if ctx.Err() != nil {
-			return exchangeError(ctx, timeout, err)
+			return exchangeError(ctx, m, timeout, err)
 		}
 		return e
 	}
@@ -555,7 +701,7 @@ func dialError(ctx context.Context, timeout time.Duration, err error) *Error {
 	case dial.TLSFailed:
 		e.Code, e.Detail = TLSFailed, fmt.Sprintf("%s:%d (%s): %s", d.Host, d.Port, d.Addr, dial.DescribeTLS(d.Err, d.Host, time.Now()))
 	case dial.TimedOut:
-		e.Code, e.Detail = Timeout, fmt.Sprintf("no connection within %s", timeout)
+		e.Code, e.Detail = Timeout, "no connection "+within(timeout)
 	case dial.Canceled:
 		e.Code, e.Detail = Canceled, "given up by the caller"
 	}
@@ -563,22 +709,33 @@ func dialError(ctx context.Context, timeout time.Duration, err error) *Error {
 }
 
 // exchangeError says in words why there is no response on an open connection.
-func exchangeError(ctx context.Context, timeout time.Duration, err error) *Error {
+func exchangeError(ctx context.Context, m manner, timeout time.Duration, err error) *Error {
 	e := &Error{Code: ConnectFailed, Err: err}
 	var netErr net.Error
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		e.Code, e.Detail = Canceled, "given up by the caller"
 	case ctx.Err() != nil, errors.As(err, &netErr) && netErr.Timeout():
-		e.Code, e.Detail = Timeout, fmt.Sprintf("no complete answer within %s", timeout)
+		e.Code, e.Detail = Timeout, "no complete answer "+within(timeout)
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		e.Detail = "the connection was closed before the answer was complete"
-	case errors.Is(err, errTooMuch):
+	case errors.Is(err, oneshot.ErrWire) && m.post:
+		e.Code, e.Detail = TooLarge, fmt.Sprintf("the answer takes more than %d bytes", maxPostWire)
+	case errors.Is(err, oneshot.ErrWire):
 		e.Code, e.Detail = TooLarge, fmt.Sprintf("the answer takes more than %d bytes", maxWire)
-	case errors.Is(err, syscall.ECONNRESET):
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		e.Detail = "the connection was reset before the answer was complete"
+	case m.quiet:
+		e.Detail = "what came is not an answer in HTTP/1.1"
 	default:
 		e.Detail = printable.Line(err.Error())
 	}
 	return e
+}
+
+func within(timeout time.Duration) string {
+	if timeout < 0 {
+		return "in time"
+	}
+	return "within " + timeout.String()
 }

@@ -62,5 +62,6 @@
 // cannot be connected to is passed over, but once the request is on its way,
 // whatever happens is the answer. The portal follows no redirect, takes no proxy
 // from the environment, and sends no client to a place that is not in
-// [Portal.Targets].
+// [Portal.Targets]. Nor does it send a login to itself again: each request that it
+// sends bears its name in the field Via (RFC 9110, 7.6.3).
 package portal

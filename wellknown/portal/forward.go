@@ -17,8 +17,10 @@ import (
 	"sync"
 	"time"
 
+	"mxdiscover/internal/clientaddr"
 	"mxdiscover/internal/dial"
 	"mxdiscover/internal/guard"
+	"mxdiscover/internal/oneshot"
 	"mxdiscover/internal/printable"
 )
 
@@ -88,6 +90,7 @@ var (
 	errTooLate = errors.New("no answer in time")
 	errGivenUp = errors.New("the client went away")
 	errCut     = errors.New("the answer could not be passed on to its end")
+	errLoop    = errors.New("this portal has sent the request itself: the URL of a target leads back to it")
 )
 
 // outgoing is a request for a target.
@@ -110,7 +113,7 @@ type answer struct {
 // connections a request could go out on one that the target is about to close,
 // and would then be sent again, or be lost for no reason; so each request has a
 // connection of its own, which is made first. If that fails, nothing was sent;
-// once it is there, net/http never repeats a request on it.
+// once it is there, nothing is sent twice (package oneshot).
 func (p *Portal) ask(ctx context.Context, t *target, timeout time.Duration, out *outgoing) (*answer, *TargetError) {
 	failed := func(kind FailureKind, err error) (*answer, *TargetError) {
 		if context.Cause(ctx) != nil { // the client's context, which ends all
@@ -122,7 +125,7 @@ func (p *Portal) ask(ctx context.Context, t *target, timeout time.Duration, out 
 	if err != nil {
 		return failed(Unreached, err)
 	}
-	conn := &quiet{Conn: raw, spoken: make(chan struct{})}
+	conn := &recorder{Conn: raw}
 	sent, cancel := context.WithTimeout(ctx, timeout)
 	a := &answer{close: func() { conn.Close(); cancel() }}
 	fail := func(err error) (*answer, *TargetError) {
@@ -138,19 +141,8 @@ func (p *Portal) ask(ctx context.Context, t *target, timeout time.Duration, out 
 	if err != nil {
 		return fail(err)
 	}
-	var http1 http.Protocols
-	http1.SetHTTP1(true)
-	take := func(context.Context, string, string) (net.Conn, error) { return conn, nil }
-	transport := &http.Transport{
-		DialContext:            take,
-		DialTLSContext:         take,
-		DisableKeepAlives:      true,
-		DisableCompression:     true, // the coding is between client and target
-		MaxResponseHeaderBytes: maxAnswerHeader,
-		Protocols:              &http1,
-	}
-	// A RoundTripper follows no redirect.
-	if a.Response, err = transport.RoundTrip(request); err != nil {
+	// No redirect is followed, and the coding is between client and target.
+	if a.Response, err = oneshot.Do(conn, request, oneshot.Limits{Header: maxAnswerHeader}); err != nil {
 		return fail(err)
 	}
 	if a.Header["Connection"] == nil {
@@ -227,17 +219,11 @@ func (o *outgoing) request(ctx context.Context, t *target) (*http.Request, error
 	return request.WithContext(ctx), nil
 }
 
-// quiet is a connection on which the target speaks second. net/http reads as
-// soon as it has a connection, and writes what it did not expect to the log of
-// the process.
-//
-// It also keeps the beginning of what the target says: net/http drops the field
+// recorder keeps the beginning of what the target says: net/http drops the field
 // Connection of an answer if one of its words is "close", and with it what else
 // is for this connection alone.
-type quiet struct {
+type recorder struct {
 	net.Conn
-	once   sync.Once
-	spoken chan struct{}
 
 	mu    sync.Mutex
 	heard []byte
@@ -246,11 +232,11 @@ type quiet struct {
 
 // connectionField gives the field Connection of the answer. It is called once,
 // when the header has come.
-func (q *quiet) connectionField() []string {
-	q.mu.Lock()
-	from := textproto.NewReader(bufio.NewReader(bytes.NewReader(q.heard)))
-	q.heard, q.read = nil, true
-	q.mu.Unlock()
+func (r *recorder) connectionField() []string {
+	r.mu.Lock()
+	from := textproto.NewReader(bufio.NewReader(bytes.NewReader(r.heard)))
+	r.heard, r.read = nil, true
+	r.mu.Unlock()
 	for {
 		line, err := from.ReadLine()
 		if err != nil {
@@ -267,26 +253,12 @@ func (q *quiet) connectionField() []string {
 	}
 }
 
-func (q *quiet) Write(p []byte) (int, error) {
-	n, err := q.Conn.Write(p)
-	q.speak()
-	return n, err
-}
-
-func (q *quiet) Close() error {
-	q.speak()
-	return q.Conn.Close()
-}
-
-func (q *quiet) speak() { q.once.Do(func() { close(q.spoken) }) }
-
-func (q *quiet) Read(p []byte) (int, error) {
-	<-q.spoken
-	n, err := q.Conn.Read(p)
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if !q.read && len(q.heard) < 2*maxAnswerHeader { // net/http gives up long before
-		q.heard = append(q.heard, p[:n]...)
+func (r *recorder) Read(p []byte) (int, error) {
+	n, err := r.Conn.Read(p)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.read && len(r.heard) < 2*maxAnswerHeader { // net/http gives up long before
+		r.heard = append(r.heard, p[:n]...)
 	}
 	return n, err
 }
@@ -317,7 +289,7 @@ func endToEnd(from http.Header) http.Header {
 }
 
 // requestHeader is the header that a target gets.
-func requestHeader(r *http.Request, from origin) http.Header {
+func requestHeader(r *http.Request, from clientaddr.Origin) http.Header {
 	header := endToEnd(r.Header)
 	// The body is here already: nothing is left to be expected (RFC 9110,
 	// 10.1.1).
@@ -326,7 +298,7 @@ func requestHeader(r *http.Request, from origin) http.Header {
 		header["User-Agent"] = []string{""} // else net/http would name itself
 	}
 	before := strings.Join(header.Values("X-Forwarded-For"), ", ")
-	if !from.trusted {
+	if !from.Trusted {
 		// Some servers read "_" in the name of a field as "-".
 		for name := range header {
 			plain := strings.ToLower(strings.ReplaceAll(name, "_", "-"))
@@ -338,8 +310,8 @@ func requestHeader(r *http.Request, from origin) http.Header {
 	}
 	// Else the homeserver takes the portal for the client (MSC1730, Notes on
 	// proxying vs redirecting).
-	switch peer := from.peer.String(); {
-	case !from.peer.IsValid():
+	switch peer := from.Peer.String(); {
+	case !from.Peer.IsValid():
 	case before != "":
 		header.Set("X-Forwarded-For", before+", "+peer)
 	default:
@@ -348,44 +320,15 @@ func requestHeader(r *http.Request, from origin) http.Header {
 	return header
 }
 
-// origin is where a request comes from.
-type origin struct {
-	peer    netip.Addr // the other end of the connection; invalid for what is no IP
-	client  netip.Addr // the peer, or whom it speaks for
-	trusted bool       // its X-Forwarded-For is believed
-}
-
-func (p *Portal) originOf(r *http.Request) origin {
-	to, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return origin{}
-	}
-	peer := plainAddr(to.Addr())
-	from := origin{peer: peer, client: peer, trusted: p.trusts(peer)}
-	if !from.trusted {
-		return from
-	}
-	// Each proxy adds at the end: from there, the first that is none of ours.
-	list := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
-	for i := len(list) - 1; i >= 0 && p.trusts(from.client); i-- {
-		addr, err := netip.ParseAddr(strings.TrimSpace(list[i]))
-		if err != nil {
-			break
-		}
-		from.client = plainAddr(addr)
-	}
-	return from
-}
-
-func (p *Portal) trusts(addr netip.Addr) bool {
-	for _, prefix := range p.TrustForwardedFor {
-		if prefix.Contains(addr) {
-			return true
+// wasHere reports whether a request has been sent by the portal of that name.
+func wasHere(r *http.Request, pseudonym string) bool {
+	for _, list := range r.Header.Values("Via") {
+		for via := range strings.SplitSeq(list, ",") {
+			// A protocol, the name, and perhaps a comment.
+			if fields := strings.Fields(via); len(fields) > 1 && fields[1] == pseudonym {
+				return true
+			}
 		}
 	}
 	return false
 }
-
-// plainAddr takes away what prefixes do not match: the zone, and IPv6 around an
-// IPv4 address.
-func plainAddr(addr netip.Addr) netip.Addr { return addr.Unmap().WithZone("") }

@@ -2,6 +2,7 @@ package portal
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -159,6 +160,10 @@ type settings struct {
 	chooser Chooser
 	baseURL string
 	timeout time.Duration
+
+	// pseudonym is the portal's name in Via: another one for each portal, so
+	// that one may be the target of another.
+	pseudonym string
 }
 
 type target struct {
@@ -168,8 +173,13 @@ type target struct {
 }
 
 // Check says what is wrong with the fields: no target, a name twice, what is no
-// base URL, a target that the Chooser knows and the Portal does not. A Portal
-// that fails it answers every request with status 500.
+// base URL, a target that is the portal itself by its BaseURL, a target that the
+// Chooser knows and the Portal does not. A Portal that fails it answers every
+// request with status 500.
+//
+// A target may lead back to the portal in ways that no field shows. A request
+// that the portal has sent itself, which it knows by the field Via, is answered
+// with status 502.
 func (p *Portal) Check() error {
 	_, err := p.read()
 	return err
@@ -182,7 +192,7 @@ func (p *Portal) settings() (*settings, error) {
 }
 
 func (p *Portal) read() (*settings, error) {
-	s := &settings{byName: make(map[string]*target, len(p.Targets)), chooser: p.Chooser, timeout: p.Timeout}
+	s := &settings{byName: make(map[string]*target, len(p.Targets)), chooser: p.Chooser, timeout: p.Timeout, pseudonym: "mxdiscover-" + rand.Text()}
 	if len(p.Targets) == 0 {
 		return nil, errors.New("the portal has no target")
 	}
@@ -205,6 +215,9 @@ func (p *Portal) read() (*settings, error) {
 			return nil, fmt.Errorf("the portal's own base URL is of no use: %w", err)
 		}
 		s.baseURL = u.String()
+		if err := s.notItself(p.Mode); err != nil {
+			return nil, err
+		}
 	}
 	for _, prefix := range p.TrustForwardedFor {
 		if !prefix.IsValid() {
@@ -228,6 +241,23 @@ func (p *Portal) read() (*settings, error) {
 		}
 	}
 	return s, nil
+}
+
+// notItself: the portal must not send logins to itself for ever. Clients may be
+// told its own URL after a login that it has proxied, where a web server before
+// it gives the portal nothing but logins.
+func (s *settings) notItself(mode Mode) error {
+	for _, t := range s.targets {
+		switch s.baseURL {
+		case t.url.String():
+			return fmt.Errorf("the URL of target %s is the portal's own base URL", printable.Quote(t.name, maxQuoted))
+		case t.public:
+			if mode == Redirect {
+				return fmt.Errorf("the public URL of target %s is the portal's own base URL", printable.Quote(t.name, maxQuoted))
+			}
+		}
+	}
+	return nil
 }
 
 func (s *settings) add(t Target) error {

@@ -23,6 +23,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"mxdiscover/internal/clientaddr"
 )
 
 func TestCheck(t *testing.T) {
@@ -145,6 +147,8 @@ func TestProxyRequest(t *testing.T) {
 			assert.Equal(t, "/base%2F1"+path+query, last.uri)
 			assert.Equal(t, body, last.body)
 			assert.Equal(t, strings.TrimPrefix(a.URL, "http://"), last.host)
+			assert.Regexp(t, `^1\.1 mxdiscover-\w+$`, last.header.Get("Via"), "the portal's own, see TestVia")
+			last.header.Del("Via")
 			assert.Equal(t, http.Header{
 				"Authorization":   {"Bearer " + token},
 				"X-Own":           {"1", "2"},
@@ -162,7 +166,7 @@ func TestProxyRequest(t *testing.T) {
 }
 
 // A chunked body comes with a length, and nothing is added that the client did
-// not send.
+// not send, but where it comes from and through whom.
 func TestProxyBareRequest(t *testing.T) {
 	t.Parallel()
 	a := newHomeserver(t, says(200, loginDone))
@@ -175,10 +179,14 @@ func TestProxyBareRequest(t *testing.T) {
 	_, err = io.ReadFull(conn, buf)
 	require.NoError(t, err)
 	assert.Equal(t, "HTTP/1.1 200", string(buf))
+	all := a.asked()
+	require.NotEmpty(t, all)
+	assert.Regexp(t, `^1\.1 mxdiscover-\w+$`, all[0].header.Get("Via"))
+	all[0].header.Del("Via")
 	assert.Equal(t, []seen{{
 		"POST", loginPath + "?", strings.TrimPrefix(a.URL, "http://"), "abcdefg",
 		http.Header{"Content-Length": {"7"}, "X-Forwarded-For": {"127.0.0.1"}, "Connection": {"close"}},
-	}}, a.asked())
+	}}, all)
 }
 
 func TestForwardedFor(t *testing.T) {
@@ -217,12 +225,12 @@ func TestForwardedFor(t *testing.T) {
 			t.Parallel()
 			p := &Portal{TrustForwardedFor: nets}
 			r := &http.Request{RemoteAddr: test.peer, Header: test.came}
-			from := p.originOf(r)
+			from := clientaddr.Of(r, p.TrustForwardedFor)
 			got := requestHeader(r, from)
 			assert.Equal(t, []string{""}, got["User-Agent"])
 			delete(got, "User-Agent")
 			assert.Equal(t, test.want, got)
-			assert.Equal(t, test.client, from.client.String())
+			assert.Equal(t, test.client, from.Client.String())
 		})
 	}
 }

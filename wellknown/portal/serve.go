@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"mxdiscover/internal/clientaddr"
 	"mxdiscover/internal/printable"
 )
 
@@ -52,7 +53,7 @@ type exchange struct {
 	*settings
 	w     http.ResponseWriter
 	r     *http.Request
-	from  origin
+	from  clientaddr.Origin
 	entry Entry
 	ended bool // nothing more is expected of the body
 }
@@ -60,11 +61,11 @@ type exchange struct {
 // ServeHTTP answers one request. It may be called by many goroutines at once.
 func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begun := time.Now()
-	from := p.originOf(r)
+	from := clientaddr.Of(r, p.TrustForwardedFor)
 	x := &exchange{Portal: p, w: w, r: r, from: from, entry: Entry{
 		Method: printable.Line(r.Method),
 		Path:   printable.Line(r.URL.Path),
-		Client: from.client,
+		Client: from.Client,
 	}}
 	defer func() {
 		x.entry.Duration = time.Since(begun)
@@ -209,6 +210,13 @@ func (x *exchange) first(edit func([]byte) []byte) {
 // What may be repeated, because it changes nothing there, goes to the next one
 // also if the connection was lost.
 func (x *exchange) forward(order []*target, header http.Header, body []byte, repeatable bool, edit func(*target, []byte) []byte) {
+	if wasHere(x.r, x.pseudonym) {
+		x.entry.Failures = append(x.entry.Failures, errLoop)
+		x.refuse(&Error{http.StatusBadGateway, "M_UNKNOWN", "The portal sends logins to itself."})
+		return
+	}
+	// By its own name the portal knows what it has sent (RFC 9110, 7.6.3).
+	header.Set("Via", strings.Join(append(header.Values("Via"), "1.1 "+x.pseudonym), ", "))
 	if edit != nil && header["Accept-Encoding"] != nil {
 		header.Set("Accept-Encoding", readable(strings.Join(header["Accept-Encoding"], ",")))
 	}

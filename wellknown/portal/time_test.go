@@ -218,34 +218,6 @@ func TestDeadlinesAreTakenAway(t *testing.T) {
 	})
 }
 
-// Nothing is read before something was written, or the connection closed.
-func TestQuiet(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		for _, end := range []func(*quiet){
-			func(q *quiet) { q.Write([]byte("x")) },
-			func(q *quiet) { q.Close() },
-		} {
-			here, there := net.Pipe()
-			go io.Copy(there, strings.NewReader("hello"))
-			go io.Copy(io.Discard, there)
-			q := &quiet{Conn: here, spoken: make(chan struct{})}
-			done := make(chan struct{})
-			go func() { q.Read(make([]byte, 5)); close(done) }()
-			synctest.Wait()
-			select {
-			case <-done:
-				t.Error("it read before it spoke")
-			default:
-			}
-			end(q)
-			<-done
-			q.Close()
-			there.Close()
-		}
-	})
-}
-
 // A server's own deadlines hold.
 func TestServerDeadlines(t *testing.T) {
 	t.Parallel()
