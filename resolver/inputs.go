@@ -67,6 +67,8 @@ type lookup struct {
 }
 
 func (s *state) loadWellKnown(ctx context.Context, host string, prior cache.Prior[*verdict]) cache.Loaded[*verdict] {
+	ctx, release := s.alive(ctx)
+	defer release()
 	tries := 1
 	if prior.Held && time.Since(prior.Expires) < lately {
 		tries = wellKnownTries
@@ -159,11 +161,31 @@ func (s *state) loadRecords(ctx context.Context, name string, prior cache.Prior[
 		answer := &srv.Answer{Name: name, Type: srv.TypeSRV, Outcome: srv.Absent, Rcode: "none: the name is too long to exist", TTL: time.Hour}
 		return cache.Loaded[*lookup]{Value: &lookup{answer: answer, lifetime: answer.TTL}, Lifetime: answer.TTL}
 	}
+	ctx, release := s.alive(ctx)
+	defer release()
 	return s.looked(ctx, prior, &s.failures.records, func() (*srv.Answer, error) { return s.dns.LookupSRV(ctx, name) })
 }
 
 func (s *state) loadAddrs(ctx context.Context, key addrKey, prior cache.Prior[*lookup]) cache.Loaded[*lookup] {
+	ctx, release := s.alive(ctx)
+	defer release()
 	return s.looked(ctx, prior, &s.failures.addrs, func() (*srv.Answer, error) { return s.dns.LookupAddrs(ctx, key.host, key.typ) })
+}
+
+// alive is ctx, or what ends with the Resolver's Context too.
+func (s *state) alive(ctx context.Context) (context.Context, context.CancelFunc) {
+	if s.life == nil {
+		return ctx, func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	if s.life.Err() != nil {
+		cancel()
+	}
+	stop := context.AfterFunc(s.life, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
+	}
 }
 
 // looked turns an answer of DNS into one to keep. "There is nothing" is an

@@ -90,6 +90,11 @@ type Resolver struct {
 	// UserAgent goes into well-known requests. If empty, "mxdiscover".
 	UserAgent string
 
+	// Context, when it ends, ends every question under way, and those to come at
+	// once. If nil, a question goes on until its own deadline, whoever has given
+	// up waiting for it.
+	Context context.Context
+
 	once  sync.Once
 	ready atomic.Pointer[state]
 }
@@ -98,6 +103,7 @@ type Resolver struct {
 type state struct {
 	rules   Rules
 	lenient bool
+	life    context.Context // nil for ever
 	log     *slog.Logger
 	dns     *srv.Client
 	fetch   wellknown.Fetcher
@@ -137,6 +143,7 @@ func (r *Resolver) setup() *state {
 	s := &state{
 		rules:     r.Rules,
 		lenient:   r.LenientSRV,
+		life:      r.Context,
 		log:       r.Logger,
 		dns:       r.DNS,
 		headStart: srvHeadStart,

@@ -142,9 +142,37 @@ type Handshake func(ctx context.Context, conn net.Conn) (net.Conn, error)
 // connection; an address whose handshake fails counts as failed and the next
 // one is tried. The error is an *Error.
 func (d *Dialer) Dial(ctx context.Context, host string, port uint16, handshake Handshake) (*Conn, error) {
-	r := race{d: d, plan: d.plan(host, port), handshake: handshake, asked: Error{Host: host, Port: port}}
+	p := d.plan(host, port)
+	return d.follow(ctx, p, p, handshake, Error{Host: host, Port: port})
+}
+
+// DialOne is Dial without a choice: to is one of the addresses that Addresses
+// gives for host and port, and the only one that is tried. The error is an
+// *Error.
+func (d *Dialer) DialOne(ctx context.Context, host string, port uint16, to netip.AddrPort) (net.Conn, error) {
+	named := d.plan(host, port)
+	p := named
+	if p.free {
+		// The operator's word opens what it leads to, not any address.
+		usable, _, err := d.Addresses(ctx, host, port)
+		if err != nil {
+			return nil, err
+		}
+		p.free = slices.Contains(usable, to)
+	}
+	p.host, p.port = to.Addr().String(), to.Port()
+	conn, err := d.follow(ctx, p, named, nil, Error{Host: host, Port: port})
+	if err != nil {
+		return nil, err
+	}
+	return conn.Conn, nil
+}
+
+// follow goes where a plan leads, through the proxy for what is named.
+func (d *Dialer) follow(ctx context.Context, p, named plan, handshake Handshake, asked Error) (*Conn, error) {
+	r := race{d: d, plan: p, handshake: handshake, asked: asked}
 	if d.Proxy != nil {
-		via, err := d.Proxy(r.plan.host, r.plan.port)
+		via, err := d.Proxy(named.host, named.port)
 		if err == nil && via != nil {
 			err = r.through(via)
 		}

@@ -31,7 +31,9 @@ type Scene struct {
 	zones   phases[*zone]
 	faults  phases[[]*dnsFault]
 	servers phases[map[netip.AddrPort]serverOptions]
-	replies map[string]phases[[]*reply] // by method and URL
+	replies map[string]phases[[]*reply] // by method, selector and URL
+	matrix  []*matrixGroup
+	checks  []Check
 	options Options
 	script  []Step
 
@@ -151,6 +153,9 @@ func (s *Scene) Options() Options {
 	return o
 }
 
+// Checks are what to expect of checks of names, in the order of the file.
+func (s *Scene) Checks() []Check { return slices.Clone(s.checks) }
+
 // Script is what to do and to expect, in the order of the file.
 func (s *Scene) Script() []Step { return slices.Clone(s.script) }
 
@@ -194,6 +199,12 @@ func (s *Scene) parseSection(sec section) (int, error) {
 			return sec.line, fmt.Errorf("nothing may follow the word options")
 		}
 		return sec.lines(func(_ int, _ string, f []string) error { return s.parseOption(f) })
+	case "check":
+		c, line, err := parseCheck(s.name, strings.TrimSpace(sec.title[len(words[0]):]), sec)
+		if err == nil {
+			s.checks = append(s.checks, c)
+		}
+		return line, err
 	case "resolve", "parallel", "forget", "advance", "asked":
 		step, line, err := parseStep(s.name, words[0], strings.TrimSpace(sec.title[len(words[0]):]), sec)
 		if err == nil {
@@ -210,25 +221,22 @@ func (s *Scene) parseSection(sec section) (int, error) {
 		}
 		from, words = d, words[:n-2]
 	}
-	switch {
-	case len(words) == 2 && methods[words[0]]:
-		key, host, err := replyKey(words[0], words[1])
+	var at []netip.AddrPort
+	for len(words) > 2 && strings.HasPrefix(words[len(words)-1], "@") {
+		a, err := parseEndpoint(words[len(words)-1][1:])
 		if err != nil {
 			return sec.line, err
 		}
-		rep, line, err := parseReply(sec)
-		if err != nil {
-			return line, err
+		if slices.Contains(at, a) {
+			return sec.line, fmt.Errorf("%v stands there twice", a)
 		}
-		rep.host = host
-		group := s.replies[key]
-		if i := group.index(from); i >= 0 {
-			group[i].v = append(group[i].v, rep)
-			return line, nil
-		}
-		err = group.add(from, []*reply{rep})
-		s.replies[key] = group
-		return line, err
+		at, words = append(at, a), words[:len(words)-1]
+	}
+	switch {
+	case len(words) == 2 && methods[words[0]]:
+		return s.parseReplySection(words[0], words[1], at, from, sec)
+	case len(words) == 2 && words[0] == "matrix":
+		return s.parseMatrixSection(words[1], at, from, sec)
 	case len(words) > 1:
 		return sec.line, fmt.Errorf("unknown section")
 	}
@@ -274,6 +282,39 @@ func (s *Scene) parseSection(sec section) (int, error) {
 	return sec.line, fmt.Errorf("unknown section")
 }
 
+// parseReplySection adds what a URL answers, everywhere or at some servers.
+func (s *Scene) parseReplySection(method, url string, at []netip.AddrPort, from time.Duration, sec section) (int, error) {
+	host, path, err := parseURL(url)
+	if err != nil {
+		return sec.line, err
+	}
+	rep, line, err := parseReply(sec)
+	if err != nil {
+		return line, err
+	}
+	rep.host, rep.at = host, at
+	keys := []string{replyKey(method, netip.AddrPort{}, host, path)}
+	if len(at) > 0 {
+		keys = nil
+		for _, a := range at {
+			keys = append(keys, replyKey(method, a, host, path))
+		}
+	}
+	for _, key := range keys {
+		own := *rep // each server counts for itself
+		group := s.replies[key]
+		if i := group.index(from); i >= 0 {
+			group[i].v = append(group[i].v, &own)
+			continue
+		}
+		if err := group.add(from, []*reply{&own}); err != nil {
+			return line, err
+		}
+		s.replies[key] = group
+	}
+	return line, nil
+}
+
 func (s *Scene) parseOption(f []string) (err error) {
 	o := &s.options
 	key, value := f[0], ""
@@ -317,20 +358,39 @@ func (s *Scene) parseOption(f []string) (err error) {
 
 var methods = map[string]bool{"GET": true, "HEAD": true, "POST": true, "PUT": true, "DELETE": true, "OPTIONS": true}
 
-// replyKey gives the key of Scene.replies for a URL, and its host.
-func replyKey(method, text string) (key string, host authority, err error) {
+// replyKey gives the key of Scene.replies for a URL; at is not valid where the reply is that of
+// every server.
+func replyKey(method string, at netip.AddrPort, host authority, path string) string {
+	selector := ""
+	if at.IsValid() {
+		selector = "@" + at.String() + " "
+	}
+	return method + " " + selector + host.String() + path
+}
+
+// parseURL takes a URL apart.
+func parseURL(text string) (host authority, path string, err error) {
 	u, err := url.Parse(text)
 	if err != nil {
-		return "", host, fmt.Errorf("not a URL: %q", text)
+		return host, "", fmt.Errorf("not a URL: %q", text)
 	}
 	if u.Scheme != "https" || u.User != nil || u.Fragment != "" || u.Opaque != "" || !strings.HasPrefix(u.EscapedPath(), "/") {
-		return "", host, fmt.Errorf("%q is not of the form https://host[:port]/path", text)
+		return host, "", fmt.Errorf("%q is not of the form https://host[:port]/path", text)
 	}
 	host, ok := parseAuthority(u.Host, 443)
 	if !ok {
-		return "", host, fmt.Errorf("%q has no good host and port", text)
+		return host, "", fmt.Errorf("%q has no good host and port", text)
 	}
-	return method + " " + host.String() + u.RequestURI(), host, nil
+	return host, u.RequestURI(), nil
+}
+
+// parseEndpoint reads an address and port.
+func parseEndpoint(text string) (netip.AddrPort, error) {
+	at, err := netip.ParseAddrPort(text)
+	if err != nil || at.Port() == 0 || at.Addr().Zone() != "" {
+		return at, fmt.Errorf("%q is not an address and port", text)
+	}
+	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port()), nil
 }
 
 // An authority is the host and port of a URL or of a Host header, in lower case and with the
@@ -376,8 +436,8 @@ func (s *Scene) findEndpoints() {
 	for _, group := range s.replies {
 		for _, p := range group {
 			for _, rep := range p.v {
-				for _, a := range s.addresses(rep.host.host) {
-					found[netip.AddrPortFrom(a, rep.host.port)] = true
+				for _, at := range s.servedAt(rep.host, rep.at) {
+					found[at] = true
 				}
 				if rep.byHand() {
 					s.onlyHTTP1[rep.host.host] = true
@@ -385,10 +445,27 @@ func (s *Scene) findEndpoints() {
 			}
 		}
 	}
+	for _, g := range s.matrix {
+		for _, at := range s.servedAt(g.host, g.at) {
+			found[at] = true
+		}
+	}
 	for at := range found {
 		s.endpoints = append(s.endpoints, at)
 	}
 	slices.SortFunc(s.endpoints, netip.AddrPort.Compare)
+}
+
+// servedAt are the servers of a section: those that it names, or else those that its URL leads to
+// at any time.
+func (s *Scene) servedAt(host authority, at []netip.AddrPort) []netip.AddrPort {
+	if len(at) > 0 {
+		return at
+	}
+	for _, a := range s.addresses(host.host) {
+		at = append(at, netip.AddrPortFrom(a, host.port))
+	}
+	return at
 }
 
 // addresses are those that host has at any time, or the one that it is.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"net/netip"
 	"regexp"
 	"strings"
 	"time"
@@ -22,6 +23,7 @@ const maxRequestBody = 1 << 20
 // A reply is one section that says what a URL answers.
 type reply struct {
 	host   authority
+	at     []netip.AddrPort // the servers that it is for; empty: all
 	status int
 	reason string
 	header [][2]string
@@ -29,6 +31,8 @@ type reply struct {
 	raw    []byte // not nil: all there is
 
 	chunked, gzip, reset, closeDelimited bool
+
+	abort bool // of a Matrix server: the request ends without a response
 
 	delay         time.Duration
 	slow          int // bytes between pauses; 0 means none
@@ -200,17 +204,19 @@ func (w *World) choose(req *http.Request, e *endpoint) *reply {
 	for _, host := range hosts {
 		for _, path := range []string{req.URL.RequestURI(), req.URL.EscapedPath()} {
 			for _, method := range methods {
-				group := w.scene().replies[method+" "+host.String()+path].at(now)
-				if len(group) == 0 {
-					continue
+				for _, at := range []netip.AddrPort{e.at, {}} { // what is said of this server counts first
+					group := w.scene().replies[replyKey(method, at, host, path)].at(now)
+					if len(group) == 0 {
+						continue
+					}
+					n := w.replyCount[group[0]]
+					w.replyCount[group[0]]++
+					return group[min(n, len(group)-1)]
 				}
-				n := w.replyCount[group[0]]
-				w.replyCount[group[0]]++
-				return group[min(n, len(group)-1)]
 			}
 		}
 	}
-	return nil
+	return w.scene().matrixReply(req, hosts, e.at, now)
 }
 
 // ServeHTTP answers one request of any server of the world.
@@ -238,7 +244,7 @@ func (h handler) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 		http.Error(rw, "404 page not found", http.StatusNotFound)
 		return
 	}
-	if !w.sleep(r.delay) {
+	if !w.sleep(r.delay) || r.abort {
 		panic(http.ErrAbortHandler)
 	}
 	if !r.byHand() {

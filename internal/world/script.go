@@ -129,15 +129,9 @@ func parseStep(file, verb, arg string, sec section) (Step, int, error) {
 		}
 		arg = strings.TrimSpace(rest)
 	}
-	if arg == "" {
-		return nil, sec.line, fmt.Errorf("a name is missing")
-	}
-	name := arg
-	if arg[0] == '"' {
-		var err error
-		if name, err = strconv.Unquote(arg); err != nil {
-			return nil, sec.line, fmt.Errorf("%s is not a quoted name", arg)
-		}
+	name, err := parseName(arg)
+	if err != nil {
+		return nil, sec.line, err
 	}
 	if verb == "forget" {
 		return Forget{pos, name}, sec.line, sec.empty()
@@ -150,6 +144,21 @@ func parseStep(file, verb, arg string, sec section) (Step, int, error) {
 		return nil, sec.line, err
 	}
 	return Resolve{pos, name, times, []byte(sec.text)}, sec.line, nil
+}
+
+// parseName reads a NAME, which may be quoted.
+func parseName(arg string) (string, error) {
+	if arg == "" {
+		return "", fmt.Errorf("a name is missing")
+	}
+	if arg[0] != '"' {
+		return arg, nil
+	}
+	name, err := strconv.Unquote(arg)
+	if err != nil {
+		return "", fmt.Errorf("%s is not a quoted name", arg)
+	}
+	return name, nil
 }
 
 // parseCount is strict in the form of WHAT: a slip in a line that wants 0 would never show.

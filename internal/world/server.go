@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -24,43 +25,54 @@ const (
 
 // serverOptions are one line of a section "servers". The zero value is a good server.
 type serverOptions struct {
-	fault string        // "", "refuse", "drop", "reset", "close", "stall-handshake", "reset-handshake"
-	cert  string        // "", "self-signed", "expired", "not-yet-valid", "untrusted"
-	names []string      // in the certificate, in place of the right ones
-	noIP  bool          // no certificate for the address
-	delay time.Duration // of the connection
-	tls12 bool
-	http1 bool
-	plain bool
+	fault  string        // the word of the option; at most one
+	cert   string        // the word of the option
+	lasts  time.Duration // of a certificate that expires in D
+	names  []string      // in the certificate, in place of the right ones
+	noIP   bool          // no certificate for the address
+	delay  time.Duration // of the connection
+	tls    uint16        // the highest version; 0 means any
+	http1  bool
+	plain  bool
+	noALPN bool
+	noSNI  string // what a client gets that names no server: "" (the address's certificate), "refuse", "other"
 }
 
 func parseServer(f []string) (at netip.AddrPort, o serverOptions, err error) {
-	at, err = netip.ParseAddrPort(f[0])
-	if err != nil || at.Port() == 0 || at.Addr().Zone() != "" {
-		return at, o, fmt.Errorf("%q is not an address and port", f[0])
+	if at, err = parseEndpoint(f[0]); err != nil {
+		return at, o, err
 	}
-	at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
 	for f = f[1:]; len(f) > 0; f = f[1:] {
 		switch f[0] {
-		case "refuse", "drop", "reset", "close", "stall-handshake", "reset-handshake":
+		case "refuse", "no-route", "drop", "reset", "close", "stall-handshake", "reset-handshake", "alert-handshake":
 			if o.fault != "" {
 				return at, o, fmt.Errorf("both %s and %s", o.fault, f[0])
 			}
 			o.fault = f[0]
-		case "tls12":
-			o.tls12 = true
+		case "tls12", "tls11":
+			if o.tls != 0 {
+				return at, o, fmt.Errorf("a second highest version of TLS: %s", f[0])
+			}
+			o.tls = map[string]uint16{"tls12": tls.VersionTLS12, "tls11": tls.VersionTLS11}[f[0]]
 		case "http1":
 			o.http1 = true
+		case "no-alpn":
+			o.noALPN = true
 		case "plain":
 			o.plain = true
-		case "cert", "accept-delay":
+		case "cert", "accept-delay", "without-sni":
 			if len(f) == 1 {
 				return at, o, fmt.Errorf("%s needs a word after it", f[0])
 			}
-			if f[0] == "cert" {
+			switch f[0] {
+			case "cert":
 				err = o.parseCert(f[1])
-			} else {
+			case "accept-delay":
 				o.delay, err = duration(f[1])
+			case "without-sni":
+				if o.noSNI = f[1]; f[1] != "refuse" && f[1] != "other" {
+					err = fmt.Errorf("without-sni is followed by refuse or other, not %q", f[1])
+				}
 			}
 			if err != nil {
 				return at, o, err
@@ -83,10 +95,21 @@ func (o *serverOptions) parseCert(word string) error {
 		}
 		return nil
 	}
+	if d, ok := strings.CutPrefix(word, "expires-in="); ok {
+		var err error
+		if o.lasts, err = duration(d); err != nil {
+			return err
+		}
+		if o.cert != "" {
+			return fmt.Errorf("a certificate both %s and %s", o.cert, word)
+		}
+		o.cert = word
+		return nil
+	}
 	switch word {
 	case "none-ip":
 		o.noIP = true
-	case "self-signed", "expired", "not-yet-valid", "untrusted":
+	case "self-signed", "expired", "not-yet-valid", "untrusted", "incomplete-chain", "chain", "common-name":
 		if o.cert != "" {
 			return fmt.Errorf("a certificate both %s and %s", o.cert, word)
 		}
@@ -103,7 +126,8 @@ type issuer struct {
 	cert *x509.Certificate
 }
 
-func newIssuer(name string) (*issuer, error) {
+// newIssuer makes one that stands for itself, or under another.
+func newIssuer(name string, above *issuer) (*issuer, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -114,7 +138,11 @@ func newIssuer(name string) (*issuer, error) {
 		NotBefore: now.Add(-2 * year), NotAfter: now.Add(30 * year),
 		KeyUsage: x509.KeyUsageCertSign, IsCA: true, BasicConstraintsValid: true,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, t, t, &key.PublicKey, key)
+	parent, signer := t, key
+	if above != nil {
+		parent, signer = above.cert, above.key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, t, parent, &key.PublicKey, signer)
 	if err != nil {
 		return nil, err
 	}
@@ -126,13 +154,17 @@ func newIssuer(name string) (*issuer, error) {
 func (w *World) certificate(at netip.AddrPort, o serverOptions, sni string) (*tls.Certificate, error) {
 	names := o.names
 	switch {
+	case sni == "" && o.noSNI == "other":
+		names = []string{"default.invalid"}
 	case names != nil:
-	case sni == "" && !o.noIP:
-		names = []string{at.Addr().String()}
 	case sni != "" && w.scene().leads(sni, at):
 		names = []string{strings.ToLower(sni)}
 	default:
-		// The address's own names, so that a wrong name is as wrong as on a real server.
+		// The server's own names, so that a wrong name is as wrong as on a real server, and who
+		// names none gets all.
+		if sni == "" && !o.noIP {
+			names = []string{at.Addr().String()}
+		}
 		for _, host := range w.scene().hosts() {
 			if w.scene().leads(host, at) {
 				names = append(names, host)
@@ -152,7 +184,7 @@ func (w *World) certificate(at netip.AddrPort, o serverOptions, sni string) (*tl
 	if c := w.certs[key]; c != nil {
 		return c, nil
 	}
-	c, err := w.issueLocked(o.cert, names)
+	c, err := w.issueLocked(o, names)
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +195,7 @@ func (w *World) certificate(at netip.AddrPort, o serverOptions, sni string) (*tl
 	return c, nil
 }
 
-func (w *World) issueLocked(kind string, names []string) (*tls.Certificate, error) {
+func (w *World) issueLocked(o serverOptions, names []string) (*tls.Certificate, error) {
 	w.serial++
 	t := &x509.Certificate{
 		SerialNumber: big.NewInt(w.serial), Subject: pkix.Name{CommonName: "world"},
@@ -180,7 +212,20 @@ func (w *World) issueLocked(kind string, names []string) (*tls.Certificate, erro
 		}
 	}
 	parent, signer := w.ca.cert, w.ca.key
-	switch kind {
+	if o.lasts > 0 {
+		t.NotAfter = w.started.Add(o.lasts)
+	}
+	var above [][]byte
+	switch o.cert {
+	case "common-name":
+		t.Subject.CommonName, t.DNSNames, t.IPAddresses = names[0], nil, nil
+	case "chain", "incomplete-chain":
+		parent, signer = w.middle.cert, w.middle.key
+		// As public authorities do (RFC 5280, 4.2.2.1): it says where the missing certificate is.
+		t.IssuingCertificateURL = []string{"http://ca.invalid/intermediate.der"}
+		if o.cert == "chain" {
+			above = [][]byte{w.middle.cert.Raw}
+		}
 	case "expired":
 		t.NotAfter = w.started.Add(-time.Hour)
 	case "not-yet-valid":
@@ -194,13 +239,16 @@ func (w *World) issueLocked(kind string, names []string) (*tls.Certificate, erro
 	if err != nil {
 		return nil, err
 	}
-	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: w.leafKey}, nil
+	return &tls.Certificate{Certificate: append([][]byte{der}, above...), PrivateKey: w.leafKey}, nil
 }
 
 func (w *World) tlsConfig(at netip.AddrPort, o serverOptions) *tls.Config {
 	c := &tls.Config{MinVersion: tls.VersionTLS12}
-	if o.tls12 {
-		c.MaxVersion = tls.VersionTLS12
+	if o.tls != 0 {
+		c.MaxVersion = o.tls
+	}
+	if o.tls == tls.VersionTLS11 {
+		c.MinVersion = tls.VersionTLS10
 	}
 	c.GetCertificate = func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
 		return w.certificate(at, o, h.ServerName)
@@ -210,11 +258,20 @@ func (w *World) tlsConfig(at netip.AddrPort, o serverOptions) *tls.Config {
 		if host == "" {
 			host = at.Addr().String()
 		}
+		if o.fault == "alert-handshake" {
+			return nil, errors.New("no handshake") // crypto/tls sends the alert internal_error
+		}
+		if h.ServerName == "" && o.noSNI == "refuse" {
+			return nil, errors.New("no server name")
+		}
 		own := c.Clone()
 		own.GetConfigForClient = nil
 		own.NextProtos = []string{"h2", "http/1.1"}
 		if o.http1 || w.scene().onlyHTTP1[host] {
 			own.NextProtos = own.NextProtos[1:]
+		}
+		if o.noALPN {
+			own.NextProtos = nil
 		}
 		return own, nil
 	}
@@ -261,7 +318,7 @@ type endpoint struct {
 // serveConn does what comes before HTTP.
 func (w *World) serveConn(e *endpoint, c *conn) {
 	o := w.options(e.at)
-	if o.fault == "refuse" { // only who comes past World.DialContext gets here
+	if o.fault == "refuse" || o.fault == "no-route" { // only who comes past World.DialContext gets here
 		c.reset()
 		return
 	}

@@ -66,6 +66,7 @@ type World struct {
 	http      *http.Server
 
 	ca, stranger *issuer
+	middle       *issuer // under ca
 	leafKey      *ecdsa.PrivateKey
 
 	mu         sync.Mutex
@@ -110,10 +111,13 @@ func (s *Scene) Start(n Net) (*World, error) {
 }
 
 func (w *World) start() (err error) {
-	if w.ca, err = newIssuer("world CA"); err != nil {
+	if w.ca, err = newIssuer("world CA", nil); err != nil {
 		return err
 	}
-	if w.stranger, err = newIssuer("stranger CA"); err != nil {
+	if w.stranger, err = newIssuer("stranger CA", nil); err != nil {
+		return err
+	}
+	if w.middle, err = newIssuer("world intermediate CA", w.ca); err != nil {
 		return err
 	}
 	if w.leafKey, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
@@ -415,7 +419,7 @@ func (w *World) DNSDial() func(ctx context.Context, network, addr string) (net.C
 }
 
 // DialContext connects to an address of the world, such as 203.0.113.10:443. Where nobody listens
-// it fails with ECONNREFUSED; a black hole ends with ctx alone.
+// it fails with ECONNREFUSED, where no way leads with ENETUNREACH; a black hole ends with ctx alone.
 func (w *World) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	fail := func(err error) (net.Conn, error) {
 		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
@@ -432,6 +436,9 @@ func (w *World) DialContext(ctx context.Context, network, addr string) (net.Conn
 	o := w.options(at)
 	if e == nil || e.listener == nil || o.fault == "refuse" {
 		return w.net.unserved(ctx, network, at)
+	}
+	if o.fault == "no-route" {
+		return fail(os.NewSyscallError("connect", syscall.ENETUNREACH))
 	}
 	if o.fault == "drop" {
 		<-ctx.Done()
@@ -497,7 +504,7 @@ func (w *World) Roots() *x509.CertPool {
 func (w *World) Certificate(names ...string) (tls.Certificate, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	c, err := w.issueLocked("", names)
+	c, err := w.issueLocked(serverOptions{}, names)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
