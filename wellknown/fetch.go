@@ -383,11 +383,11 @@ func (m manner) target(from *url.URL, location string) (u *url.URL, to endpoint,
 		what = "asked for "
 	}
 	refuse := func(code Code, clause string, err error) (*url.URL, endpoint, *Error) {
-		place := "a place"
+		place := "something that "
 		if !m.quiet {
-			place = printable.Line(location)
+			place = printable.Line(location) + ", which "
 		}
-		return nil, endpoint{}, &Error{Code: code, Detail: what + place + ", which " + clause, Err: err}
+		return nil, endpoint{}, &Error{Code: code, Detail: what + place + clause, Err: err}
 	}
 	if len(location) > maxLocation {
 		return nil, to, &Error{Code: RedirectInvalid, Detail: fmt.Sprintf("%sa URL of more than %d bytes", what, maxLocation)}

@@ -325,8 +325,8 @@ func TestQuiet(t *testing.T) {
 		{"not JSON", okay + "\r\n" + secret, wellknown.NotJSON, "http://h.example/a: the body is not what was asked for (not json)"},
 		{"no object", okay + "\r\n\"" + secret + "\"", wellknown.NotObject, "http://h.example/a: the body is not what was asked for (not object)"},
 		{"a reason", "HTTP/1.1 418 " + secret + "\r\n\r\n", wellknown.HTTPStatus, "http://h.example/a: status 418 I'm a teapot"},
-		{"to another scheme", "HTTP/1.1 302 x\r\nLocation: ftp://" + secret + "/\r\n\r\n", wellknown.RedirectInsecure, "http://h.example/a: redirected to a place, which is not https"},
-		{"to no URL", "HTTP/1.1 302 x\r\nLocation: http://h.example/%zz" + secret + "\r\n\r\n", wellknown.RedirectInvalid, "http://h.example/a: redirected to a place, which is not a URL"},
+		{"to another scheme", "HTTP/1.1 302 x\r\nLocation: ftp://" + secret + "/\r\n\r\n", wellknown.RedirectInsecure, "http://h.example/a: redirected to something that is not https"},
+		{"to no URL", "HTTP/1.1 302 x\r\nLocation: http://h.example/%zz" + secret + "\r\n\r\n", wellknown.RedirectInvalid, "http://h.example/a: redirected to something that is not a URL"},
 		{"in circles", "HTTP/1.1 302 x\r\nLocation: http://h.example/" + secret + "?" + secret + "\r\n\r\n", wellknown.RedirectLoop, "http://h.example: redirected to the same address again"},
 	} {
 		t.Run(test.about, func(t *testing.T) {

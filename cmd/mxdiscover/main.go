@@ -117,7 +117,7 @@ Without a verb, the names are resolved: "mxdiscover NAME" is short for
 Exit status: 0 every name succeeded, 1 at least one did not, 2 wrong usage.`
 	root.Args = func(_ *cobra.Command, args []string) error {
 		// They would change their meaning with the version that has them.
-		if len(args) > 0 && slices.Contains([]string{"check", "login", "serve"}, args[0]) {
+		if len(args) > 0 && slices.Contains([]string{"check", "serve"}, args[0]) {
 			return usagef("this version has no verb %q; for a server of that name: mxdiscover resolve %s", args[0], args[0])
 		}
 		return nil
@@ -128,7 +128,7 @@ Exit status: 0 every name succeeded, 1 at least one did not, 2 wrong usage.`
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 
 	resolve := a.resolveCommand(&s)
-	root.AddCommand(resolve, a.clientCommand(), a.portalCommand(), a.worldCommand())
+	root.AddCommand(resolve, a.clientCommand(), a.loginCommand(), a.portalCommand(), a.worldCommand())
 	return root
 }
 

@@ -3,36 +3,23 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
-	"io"
-	"log"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
+	"mxdiscover/internal/baseurl"
 	"mxdiscover/wellknown/portal"
-)
-
-const (
-	// grace is how long requests under way may take when the portal stops.
-	grace = 10 * time.Second
-
-	// What comes before a request's body: clients send it at once.
-	headerTimeout  = 10 * time.Second
-	idleTimeout    = time.Minute
-	maxHeaderBytes = 64 << 10
 )
 
 // portalFlags are those of the verb portal.
 type portalFlags struct {
-	listen, mode, choose, userMap, emit, baseURL, cert, key string
-	targets, public, trust                                  []string
+	webFlags
+	mode, choose, userMap, emit, baseURL string
+	targets, public                      []string
 }
 
 func (a *app) portalCommand() *cobra.Command {
@@ -65,6 +52,7 @@ listen, 2 wrong usage.`,
 				return err
 			}
 			defer stop()
+			a.warnURLs(p)
 			return a.servePortal(cmd.Context(), p, f.listen, pair)
 		},
 	}
@@ -77,13 +65,12 @@ listen, 2 wrong usage.`,
 	flags.StringVar(&f.userMap, "user-map", "", "take the targets of users from this `FILE`, lines of\nUSER NAME")
 	flags.StringVar(&f.emit, "emit", "well_known,base_cs_url", "the fields that tell clients where to go, a `LIST` with\ncommas")
 	flags.StringVar(&f.baseURL, "base-url", "", "publish this `URL` as the portal's own in\n/.well-known/matrix/client")
-	flags.StringVar(&f.cert, "tls-cert", "", "serve https with the certificate in this `FILE`")
-	flags.StringVar(&f.key, "tls-key", "", "the key of the certificate, a `FILE`")
-	flags.StringArrayVar(&f.trust, "trust-forwarded-for", nil, "believe X-Forwarded-For of proxies in this network;\n`CIDR` may be repeated")
+	f.add(flags)
 	s.add(flags)
 	for _, name := range []string{"json", "verbose", "allow-net"} { // they mean nothing here
 		flags.MarkHidden(name)
 	}
+	fit(flags)
 	return cmd
 }
 
@@ -114,12 +101,8 @@ func (a *app) portal(s *settings, f *portalFlags) (p *portal.Portal, pair []tls.
 	if p.Emit, err = portal.ParseEmit(f.emit); err != nil {
 		return nil, nil, nil, usagef("--emit: %w", err)
 	}
-	for _, cidr := range f.trust {
-		network, err := netip.ParsePrefix(cidr)
-		if err != nil {
-			return nil, nil, nil, usagef("--trust-forwarded-for %q is not a network such as 10.0.0.0/8", cidr)
-		}
-		p.TrustForwardedFor = append(p.TrustForwardedFor, network)
+	if p.TrustForwardedFor, err = networks("--trust-forwarded-for", f.trust); err != nil {
+		return nil, nil, nil, err
 	}
 	switch {
 	case f.choose == "round-robin" && f.userMap == "":
@@ -141,15 +124,8 @@ func (a *app) portal(s *settings, f *portalFlags) (p *portal.Portal, pair []tls.
 	if err := p.Check(); err != nil {
 		return nil, nil, nil, usagef("%w", err)
 	}
-	if (f.cert == "") != (f.key == "") {
-		return nil, nil, nil, usagef("--tls-cert and --tls-key belong together")
-	}
-	if f.cert != "" {
-		cert, err := tls.LoadX509KeyPair(f.cert, f.key)
-		if err != nil {
-			return nil, nil, nil, usagef("--tls-cert: %w", err)
-		}
-		pair = []tls.Certificate{cert}
+	if pair, err = f.pair(); err != nil {
+		return nil, nil, nil, err
 	}
 	r, stop, err := s.resolver(a.net)
 	if err != nil {
@@ -163,6 +139,28 @@ func (a *app) portal(s *settings, f *portalFlags) (p *portal.Portal, pair []tls.
 	return p, pair, stop, nil
 }
 
+// warnURLs says what works and should be changed about the URLs of a portal that
+// has passed Check.
+func (a *app) warnURLs(p *portal.Portal) {
+	warn := func(flag, text, http string) {
+		u, err := baseurl.Parse(text)
+		if err != nil {
+			return // there is none
+		}
+		if u.Stripped {
+			a.warn(flag+" has user info, a query or a fragment, which is left out (base_url_stripped)", "")
+		}
+		if u.Insecure() {
+			a.warn(flag+" is http: everybody on the way "+http+" can read passwords and tokens (base_url_http)", "")
+		}
+	}
+	for _, t := range p.Targets {
+		warn("--target "+t.Name, t.URL, "from here to it")
+		warn("--public "+t.Name, t.Public, "from clients to it")
+	}
+	warn("--base-url", p.BaseURL, "from clients to it")
+}
+
 // log prints one line on stderr; many goroutines do.
 func (a *app) log(line string) {
 	a.logging.Lock()
@@ -170,34 +168,14 @@ func (a *app) log(line string) {
 	fmt.Fprintln(a.stderr, line)
 }
 
-// servePortal serves until ctx ends, and lets the requests under way finish.
+// servePortal serves until ctx ends, over HTTP/1.1 alone, and lets the requests
+// under way finish.
 func (a *app) servePortal(ctx context.Context, p *portal.Portal, address string, pair []tls.Certificate) error {
-	listener, err := net.Listen("tcp", address)
-	if err != nil {
-		return fmt.Errorf("cannot listen: %w", err)
-	}
-	scheme := "http"
-	if pair != nil {
-		scheme = "https"
-		listener = tls.NewListener(listener, &tls.Config{Certificates: pair, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
-	}
+	http1 := new(http.Protocols)
+	http1.SetHTTP1(true)
 	server := &http.Server{
-		Handler: p, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
-		DisableGeneralOptionsHandler: true,                       // OPTIONS * is the portal's to answer, with CORS
-		ErrorLog:                     log.New(io.Discard, "", 0), // what strangers send is no news
+		Handler: p, Protocols: http1,
+		DisableGeneralOptionsHandler: true, // OPTIONS * is the portal's to answer, with CORS
 	}
-	a.log("listening on " + scheme + "://" + listener.Addr().String())
-	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(listener) }()
-	select {
-	case err := <-ended:
-		return err
-	case <-ctx.Done():
-	}
-	late, cancel := context.WithTimeout(context.Background(), grace)
-	defer cancel()
-	if err := server.Shutdown(late); errors.Is(err, context.DeadlineExceeded) {
-		server.Close() // it has had its time
-	}
-	return nil
+	return a.serveHTTP(ctx, server, address, pair, nil)
 }

@@ -43,6 +43,9 @@ func TestPortal(t *testing.T) {
 	said := bufio.NewReader(read)
 	line, err := said.ReadString('\n')
 	require.NoError(t, err)
+	assert.Equal(t, "warning: --target one is http: everybody on the way from here to it can read passwords and tokens (base_url_http)\n", line)
+	line, err = said.ReadString('\n')
+	require.NoError(t, err)
 	_, url, ok := strings.Cut(strings.TrimSpace(line), "listening on ")
 	require.True(t, ok, line)
 	lines := make(chan string, 1)
@@ -104,6 +107,8 @@ func TestPortalUsage(t *testing.T) {
 		{append(good, "--tls-cert", users, "--tls-key", users), statusUsage, "--tls-cert"},
 		{append(good, "--trust-forwarded-for", "10.0.0.1"), statusUsage, "10.0.0.0/8"},
 		{append(good, "--base-url", "nonsense"), statusUsage, "URL"},
+		{append(good, "--base-url", "https://A.example:443/"), statusUsage, "the portal's own base URL"},
+		{append(good, "--mode", "redirect", "--base-url", "https://p.example", "--public", "a=https://p.example"), statusUsage, "the portal's own base URL"},
 		{append(good, "--listen", "192.0.2.1:1"), statusBad, "cannot listen"},
 	} {
 		var said strings.Builder
@@ -111,4 +116,42 @@ func TestPortalUsage(t *testing.T) {
 		assert.Equal(t, test.status, a.run(t.Context(), append([]string{"portal"}, test.args...)), "%s: %s", test.args, &said)
 		assert.Contains(t, said.String(), test.text, "%s", test.args)
 	}
+}
+
+// TestPortalWarnings: what works and should be changed is said at the start.
+func TestPortalWarnings(t *testing.T) {
+	t.Parallel()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	read, write := io.Pipe()
+	a := app{stdin: strings.NewReader(""), stdout: &output{Writer: io.Discard}, stderr: &output{Writer: write}, net: world.Loopback{}}
+	status := make(chan int, 1)
+	go func() {
+		status <- a.run(ctx, []string{"portal", "--listen", "127.0.0.1:0", "--target", "a=https://s3cret@a.example", "--target", "b=http://b.example?s3cret",
+			"--public", "a=http://a.example#s3cret", "--public", "b=https://b.example", "--base-url", "http://p.example/?s3cret"})
+		write.Close()
+	}()
+	var lines []string
+	for said := bufio.NewScanner(read); said.Scan(); {
+		lines = append(lines, said.Text())
+		if strings.HasPrefix(said.Text(), "listening on ") {
+			stop()
+		}
+	}
+	assert.Equal(t, statusGood, <-status)
+	const (
+		stripped = " has user info, a query or a fragment, which is left out (base_url_stripped)"
+		end      = " can read passwords and tokens (base_url_http)"
+	)
+	require.Len(t, lines, 8)
+	assert.Equal(t, []string{
+		"warning: --target a" + stripped,
+		"warning: --public a" + stripped,
+		"warning: --public a is http: everybody on the way from clients to it" + end,
+		"warning: --target b" + stripped,
+		"warning: --target b is http: everybody on the way from here to it" + end,
+		"warning: --base-url" + stripped,
+		"warning: --base-url is http: everybody on the way from clients to it" + end,
+	}, lines[:7])
+	assert.True(t, strings.HasPrefix(lines[7], "listening on http://127.0.0.1:"), lines[7])
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -31,6 +32,7 @@ type settings struct {
 	connectTo []string
 	allowNets []string
 	timeout   time.Duration
+	usual     time.Duration // timeout if nobody says otherwise; if zero, defaultTimeout
 	rules     resolver.Rules
 	lenient   bool
 	world     string
@@ -45,7 +47,8 @@ func (s *settings) add(f *pflag.FlagSet) {
 	f.StringVar(&s.caCert, "cacert", "", "trust the certificates in this PEM `FILE` besides\nthe system's")
 	f.StringArrayVar(&s.connectTo, "connect-to", nil, "connect elsewhere, as curl does; `MAP` is\nHOST1:PORT1:HOST2:PORT2; may be repeated")
 	f.StringArrayVar(&s.allowNets, "allow-net", nil, "let addresses of this private or special-purpose\nnetwork, such as 10.0.0.0/8, be dialled; `CIDR` may\nbe repeated")
-	f.Var((*seconds)(&s.timeout), "timeout", "spend at most this `TIME`, such as 5s or 1m, on one\nname (default 30s)")
+	s.usual = cmp.Or(s.usual, defaultTimeout)
+	f.Var((*seconds)(&s.timeout), "timeout", fmt.Sprintf("spend at most this `TIME`, such as 5s or 1m, on one\nname (default %.0fs)", s.usual.Seconds()))
 	f.StringVar(&s.world, "world", "", "act inside the federation that this `FILE` describes,\non loopback; see mxdiscover world --help")
 	f.SortFlags = false
 }
@@ -92,7 +95,7 @@ func (s *settings) resolver(where world.Net) (r *resolver.Resolver, stop func(),
 		}
 	}
 	if s.world == "" {
-		s.timeout = cmp.Or(s.timeout, defaultTimeout)
+		s.timeout = cmp.Or(s.timeout, s.usual)
 		return r, func() {}, nil
 	}
 	if len(s.dns) > 0 || s.caCert != "" {
@@ -124,7 +127,7 @@ func (s *settings) enterWorld(where world.Net, r *resolver.Resolver) (*resolver.
 	}
 	r.LenientSRV = r.LenientSRV || o.LenientSRV
 	r.DNS.Timeout, r.DNS.Attempts = o.DNSTimeout, o.DNSAttempts
-	s.timeout = cmp.Or(s.timeout, o.Timeout, defaultTimeout)
+	s.timeout = cmp.Or(s.timeout, o.Timeout, s.usual)
 	return r, func() { w.Close() }, nil
 }
 

@@ -362,8 +362,7 @@ func testRestarts(t *testing.T, f *federation, server *dendrite) {
 	require.NoError(t, send("after"))
 	many()
 
-	server.running.Process.Kill()
-	<-server.ended
+	server.kill()
 	server.start(t)
 	server.awaitStart(t)
 	require.NoError(t, send("after-a-crash"))

@@ -14,8 +14,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -27,9 +25,10 @@ import (
 const (
 	startTimeout  = time.Minute      // a Dendrite makes its databases first
 	answerTimeout = 30 * time.Second // what happens at once takes longer on a small, busy machine
-	stopTimeout   = 10 * time.Second
-	logShown      = 8 << 10 // of a log, when a test has failed
 )
+
+// password is that of every user.
+const password = "correct horse"
 
 // programs are what every server needs.
 type programs struct{ plain, patched, generateKeys, createAccount string }
@@ -52,8 +51,7 @@ type dendrite struct {
 	log   *logBuffer
 
 	program func() *exec.Cmd
-	running *exec.Cmd
-	ended   chan struct{} // closed when running has
+	*process
 }
 
 // startDendrites starts one at every place and waits for all of them. Those for which patched says so
@@ -115,7 +113,7 @@ func (f *federation) startDendrite(t *testing.T, p programs, patched bool, at *p
 		t.Helper()
 		d.awaitStart(t)
 		out := run(t.Context(), t, p.createAccount, "-config", config,
-			"-username", "user", "-password", "correct horse", "-url", fmt.Sprintf("http://127.0.0.1:%d", at.client))
+			"-username", "user", "-password", password, "-url", fmt.Sprintf("http://127.0.0.1:%d", at.client))
 		token := regexp.MustCompile(`AccessToken: ([^)\s]+)`).FindStringSubmatch(out)
 		require.NotNil(t, token, out)
 		d.user, d.token = "@user:"+at.name, token[1]
@@ -124,34 +122,14 @@ func (f *federation) startDendrite(t *testing.T, p programs, patched bool, at *p
 
 func (d *dendrite) start(t *testing.T) {
 	t.Helper()
-	cmd, ended := d.program(), make(chan struct{})
-	require.NoError(t, cmd.Start())
-	go func() {
-		cmd.Wait()
-		close(ended)
-	}()
-	d.running, d.ended = cmd, ended
-}
-
-func (d *dendrite) stop() {
-	d.running.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-d.ended:
-	case <-time.After(stopTimeout):
-		d.running.Process.Kill()
-		<-d.ended
-	}
+	d.process = startProcess(t, d.program())
 }
 
 // awaitStart waits until both ports are served.
 func (d *dendrite) awaitStart(t *testing.T) {
 	t.Helper()
 	eventually(t, startTimeout, "Dendrite answers", func(ctx context.Context) error {
-		select {
-		case <-d.ended:
-			require.FailNow(t, "Dendrite has ended", "%s", d.name)
-		default:
-		}
+		d.requireRunning(t, d.name)
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", d.federation))
 		if err != nil {
 			return err
@@ -294,46 +272,6 @@ func (d *dendrite) awaitEvent(t *testing.T, wanted func(event) bool) {
 		}
 		return fmt.Errorf("it is not among %d events", len(events))
 	})
-}
-
-// eventually asks until there is no error.
-func eventually(t *testing.T, limit time.Duration, what string, ask func(context.Context) error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	defer cancel()
-	var last error
-	for {
-		err := ask(ctx)
-		if err == nil {
-			return
-		}
-		if ctx.Err() == nil {
-			last = err
-		}
-		select {
-		case <-ctx.Done():
-			require.FailNow(t, "not in time: "+what, "%v", last)
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-}
-
-// A logBuffer keeps what a program writes.
-type logBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logBuffer) end(n int) string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return string(l.text.Bytes()[max(0, l.text.Len()-n):])
 }
 
 // sent are the requests that went through the Transport of a patched Dendrite, as hook tells of them:

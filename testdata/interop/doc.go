@@ -1,5 +1,7 @@
-// Package interop proves that [mxdiscover/resolver.Transport] does as the transport of programs
-// that were not written for it, against a real homeserver:
+// Package interop proves that mxdiscover does what it is for among programs that were not written for it, with a
+// real homeserver.
+//
+// For servers, [mxdiscover/resolver.Transport] is the transport of such programs:
 //
 //   - the federation client of gomatrixserverlib and that of mautrix-go send signed requests to
 //     Dendrite, which is reached by delegation, by SRV records and as an IP address;
@@ -9,6 +11,13 @@
 //   - on the wire, and to the program, everything is as with the transport of each library, but for redirects to
 //     https, which are not for a Transport.
 //
+// For clients, the command itself runs:
+//
+//   - "mxdiscover portal" stands before two Dendrites, of which one is killed while people log in, with
+//     "mxdiscover login" and with mautrix-go, whose token is then tried where the login sent them;
+//   - "mxdiscover client" discovers a Dendrite by documents that nginx serves, in the ways in which people
+//     configure it, good and bad: at any ports, and at 443 and 80 in a network namespace.
+//
 // Run it in this folder:
 //
 //	go test ./...
@@ -16,7 +25,8 @@
 // The first run builds Dendrite, which takes about three minutes; later ones take some seconds. The programs
 // stay in Go's build cache, and the patched source in a folder mxdiscover-interop of the user's cache;
 // nothing is written here. Linux is needed: elsewhere Go does not read SSL_CERT_FILE, by which Dendrite comes to trust the
-// certificates of the tests.
+// certificates of the tests, and there is no /proc. Where nginx is not installed (Debian: nginx), its tests are
+// skipped; it needs neither root nor a running service.
 //
 // # How the parts find each other
 //

@@ -17,6 +17,7 @@ require (
 	github.com/stretchr/testify v1.12.1
 	go.mau.fi/util v0.10.0
 	golang.org/x/sync v0.22.0
+	golang.org/x/sys v0.47.0
 	maunium.net/go/mautrix v0.30.0
 	mxdiscover v0.0.0
 )
@@ -106,7 +107,6 @@ require (
 	golang.org/x/exp v0.0.0-20260813180055-c1d0aacb2297 // indirect
 	golang.org/x/image v0.27.0 // indirect
 	golang.org/x/net v0.58.0 // indirect
-	golang.org/x/sys v0.47.0 // indirect
 	golang.org/x/term v0.45.0 // indirect
 	golang.org/x/text v0.41.0 // indirect
 	golang.org/x/time v0.12.0 // indirect

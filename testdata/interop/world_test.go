@@ -101,10 +101,13 @@ func newFederation(t *testing.T, places ...*place) *federation {
 				p.name, fill.Replace(way.delegated))
 		}
 	}
-	text := "Names that lead to Dendrites.\n" +
-		"-- options --\nallow-net 127.0.0.0/8\n" +
-		"-- servers --\n203.0.113.20:443\n" +
-		"-- zone --\n" + zone.String() + documents.String()
+	return newWorld(t, "-- servers --\n203.0.113.20:443\n-- zone --\n"+zone.String()+documents.String())
+}
+
+// newWorld starts a world on loopback with these sections.
+func newWorld(t *testing.T, sections string) *federation {
+	t.Helper()
+	text := "Names that lead to servers outside.\n-- options --\nallow-net 127.0.0.0/8\n" + sections
 	scene, err := world.Parse("interop", []byte(text))
 	require.NoError(t, err, text)
 	f := new(federation)
@@ -130,10 +133,10 @@ func newFederation(t *testing.T, places ...*place) *federation {
 	return f
 }
 
-// certificate makes one of the world's authority for a DNS name or an IP address.
-func (f *federation) certificate(t *testing.T, name string) tls.Certificate {
+// certificate makes one of the world's authority for DNS names and IP addresses.
+func (f *federation) certificate(t *testing.T, names ...string) tls.Certificate {
 	t.Helper()
-	cert, err := f.world.Certificate(name)
+	cert, err := f.world.Certificate(names...)
 	require.NoError(t, err)
 	return cert
 }
