@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"syscall"
 
@@ -115,20 +114,13 @@ Without a verb, the names are resolved: "mxdiscover NAME" is short for
 "mxdiscover resolve NAME".
 
 Exit status: 0 every name succeeded, 1 at least one did not, 2 wrong usage.`
-	root.Args = func(_ *cobra.Command, args []string) error {
-		// They would change their meaning with the version that has them.
-		if len(args) > 0 && slices.Contains([]string{"check", "serve"}, args[0]) {
-			return usagef("this version has no verb %q; for a server of that name: mxdiscover resolve %s", args[0], args[0])
-		}
-		return nil
-	}
 	root.Version = version()
 	root.SetVersionTemplate("mxdiscover {{.Version}}\n")
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 
 	resolve := a.resolveCommand(&s)
-	root.AddCommand(resolve, a.clientCommand(), a.loginCommand(), a.portalCommand(), a.worldCommand())
+	root.AddCommand(resolve, a.checkCommand(), a.clientCommand(), a.loginCommand(), a.portalCommand(), a.serveCommand(), a.worldCommand())
 	return root
 }
 

@@ -20,7 +20,7 @@ func TestReadme(t *testing.T) {
 	quoted := regexp.MustCompile(`(?m)^<!-- go run \./cmd/mxdiscover (.*) -->\n((?:    .*\n)+)`).FindAllStringSubmatch(string(readme), -1)
 	require.NotEmpty(t, quoted)
 	program := build(t)
-	vary := regexp.MustCompile(`20\d\d-\d\d-\d\d \d\d:\d\d:\d\d|127\.0\.0\.1:\d+`)
+	vary := regexp.MustCompile(`20\d\d-\d\d-\d\d(?:\s+\(in [^)]*\))?|\d\d:\d\d:\d\d|127\.0\.0\.1:\d+|(?:<1|\d+) ms +|\d+\.\d s +`)
 	for _, q := range quoted {
 		cmd := exec.Command(program, strings.Fields(q[1])...)
 		cmd.Dir = "../.."

@@ -14,7 +14,6 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
 	"mxdiscover/resolver"
 )
@@ -170,37 +169,18 @@ func chain(seqs ...iter.Seq[string]) iter.Seq[string] {
 	}
 }
 
-// resolve prints the answers in the order of the names, as they come. At most
-// workers names are under way, and no more answers wait to be printed.
+// resolve prints the answers in the order of the names.
 func (a *app) resolve(ctx context.Context, s *settings, r *resolver.Resolver, names iter.Seq[string], workers int) (ok bool) {
-	var (
-		pending = make(chan chan *resolver.Report, workers-1)
-		group   errgroup.Group
-	)
-	ok = true // written by the printer alone
-	group.Go(func() error {
-		for answer := range pending {
-			report := <-answer
-			ok = ok && report.Err == nil
-			a.print(s, report)
-		}
-		return nil
+	ok = true
+	stop := func() bool { return ctx.Err() != nil || a.stdout.failed.Load() }
+	inOrder(names, workers, stop, func(name string) *resolver.Report {
+		ctx, cancel := s.deadline(ctx)
+		defer cancel()
+		return r.Explain(ctx, name)
+	}, func(report *resolver.Report) {
+		ok = ok && report.Err == nil
+		a.print(s, report)
 	})
-	for name := range names {
-		if ctx.Err() != nil || a.stdout.failed.Load() {
-			break
-		}
-		answer := make(chan *resolver.Report, 1)
-		pending <- answer // waits while workers names are under way
-		group.Go(func() error {
-			ctx, cancel := s.deadline(ctx)
-			defer cancel()
-			answer <- r.Explain(ctx, name)
-			return nil
-		})
-	}
-	close(pending)
-	group.Wait()
 	return ok
 }
 
