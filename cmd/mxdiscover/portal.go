@@ -4,10 +4,13 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -47,6 +50,12 @@ listen, 2 wrong usage.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			// Empty is not the same as left out: a variable of a script was not set.
+			for _, name := range []string{"mode", "choose", "user-map", "base-url", "tls-cert", "tls-key"} {
+				if flag := cmd.Flags().Lookup(name); flag.Changed && flag.Value.String() == "" {
+					return usagef("--%s is empty", name)
+				}
+			}
 			p, pair, stop, err := a.portal(&s, &f)
 			if err != nil {
 				return err
@@ -80,6 +89,9 @@ func (a *app) portal(s *settings, f *portalFlags) (p *portal.Portal, pair []tls.
 	if f.listen == "" {
 		return nil, nil, nil, usagef("--listen is missing")
 	}
+	if err := checkAddress(f.listen); err != nil {
+		return nil, nil, nil, err
+	}
 	p = &portal.Portal{Mode: portal.Mode(f.mode), BaseURL: f.baseURL}
 	at := make(map[string]int)
 	for _, text := range f.targets {
@@ -93,7 +105,7 @@ func (a *app) portal(s *settings, f *portalFlags) (p *portal.Portal, pair []tls.
 	for _, text := range f.public {
 		name, url, ok := strings.Cut(text, "=")
 		i, known := at[name]
-		if !ok || !known || p.Targets[i].Public != "" {
+		if !ok || !known || url == "" || p.Targets[i].Public != "" {
 			return nil, nil, nil, usagef("--public %q is not NAME=URL of one target", text)
 		}
 		p.Targets[i].Public = url
@@ -139,6 +151,18 @@ func (a *app) portal(s *settings, f *portalFlags) (p *portal.Portal, pair []tls.
 	return p, pair, stop, nil
 }
 
+// checkAddress finds what is no address to listen on, whatever the machine has.
+func checkAddress(address string) error {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return usagef("--listen %q is not HOST:PORT", address)
+	}
+	if _, err := net.LookupPort("tcp", port); err != nil {
+		return usagef("--listen %q: %q is no port", address, port)
+	}
+	return nil
+}
+
 // warnURLs says what works and should be changed about the URLs of a portal that
 // has passed Check.
 func (a *app) warnURLs(p *portal.Portal) {
@@ -168,6 +192,39 @@ func (a *app) log(line string) {
 	fmt.Fprintln(a.stderr, line)
 }
 
+// arrival is how long a connection on which no request has come may stay open when
+// the portal stops: time enough for one that is on its way.
+const arrival = 500 * time.Millisecond
+
+// newcomers are the connections on which no request has come yet. When a server
+// of net/http shuts down, it waits five seconds for such a one.
+type newcomers struct {
+	mu    sync.Mutex
+	conns map[net.Conn]bool
+}
+
+// note is an [http.Server]'s ConnState.
+func (n *newcomers) note(conn net.Conn, state http.ConnState) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if state != http.StateNew {
+		delete(n.conns, conn)
+		return
+	}
+	if n.conns == nil {
+		n.conns = make(map[net.Conn]bool)
+	}
+	n.conns[conn] = true
+}
+
+func (n *newcomers) close() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for conn := range n.conns {
+		conn.Close()
+	}
+}
+
 // servePortal serves until ctx ends, over HTTP/1.1 alone, and lets the requests
 // under way finish.
 func (a *app) servePortal(ctx context.Context, p *portal.Portal, address string, pair []tls.Certificate) error {
@@ -177,5 +234,8 @@ func (a *app) servePortal(ctx context.Context, p *portal.Portal, address string,
 		Handler: p, Protocols: http1,
 		DisableGeneralOptionsHandler: true, // OPTIONS * is the portal's to answer, with CORS
 	}
-	return a.serveHTTP(ctx, server, address, pair, nil)
+	var idle newcomers
+	server.ConnState = idle.note
+	server.RegisterOnShutdown(func() { time.AfterFunc(arrival, idle.close) })
+	return a.serveHTTP(ctx, server, site{address: address, pair: pair})
 }

@@ -4,12 +4,14 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -80,6 +82,46 @@ func TestPortal(t *testing.T) {
 	}
 }
 
+// TestPortalIdle: connections without a request do not keep the portal from
+// stopping, neither new ones nor those that have had one.
+func TestPortalIdle(t *testing.T) {
+	t.Parallel()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	read, write := io.Pipe()
+	a := app{stdin: strings.NewReader(""), stdout: &output{Writer: io.Discard}, stderr: &output{Writer: write}, net: world.Loopback{}}
+	status := make(chan int, 1)
+	go func() {
+		status <- a.run(ctx, []string{"portal", "--listen", "127.0.0.1:0", "--target", "a=https://a.example"})
+		write.Close()
+	}()
+	said := bufio.NewReader(read)
+	line, err := said.ReadString('\n')
+	require.NoError(t, err)
+	go io.Copy(io.Discard, said)
+	_, addr, ok := strings.Cut(strings.TrimSpace(line), "listening on http://")
+	require.True(t, ok, line)
+
+	var conns []net.Conn
+	for range 3 {
+		conn, err := net.Dial("tcp", addr)
+		require.NoError(t, err)
+		defer conn.Close()
+		conns = append(conns, conn)
+	}
+	// The last one has a request, and by its answer the others are accepted.
+	_, err = io.WriteString(conns[2], "OPTIONS * HTTP/1.1\r\nHost: portal.example\r\n\r\n")
+	require.NoError(t, err)
+	answer, err := bufio.NewReader(conns[2]).ReadString('\n')
+	require.NoError(t, err)
+	assert.Equal(t, "HTTP/1.1 204 No Content\r\n", answer)
+
+	begun := time.Now()
+	stop()
+	assert.Equal(t, statusGood, <-status)
+	assert.Less(t, time.Since(begun), 4*time.Second, "net/http alone waits for five")
+}
+
 // TestPortalUsage: what cannot be is told before anything listens.
 func TestPortalUsage(t *testing.T) {
 	t.Parallel()
@@ -109,6 +151,16 @@ func TestPortalUsage(t *testing.T) {
 		{append(good, "--base-url", "nonsense"), statusUsage, "URL"},
 		{append(good, "--base-url", "https://A.example:443/"), statusUsage, "the portal's own base URL"},
 		{append(good, "--mode", "redirect", "--base-url", "https://p.example", "--public", "a=https://p.example"), statusUsage, "the portal's own base URL"},
+		{append(good, "--public", "a="), statusUsage, "--public"},
+		{append(good, "--mode", ""), statusUsage, "--mode is empty"},
+		{append(good, "--choose="), statusUsage, "--choose is empty"},
+		{append(good, "--user-map="), statusUsage, "--user-map is empty"},
+		{append(good, "--base-url", ""), statusUsage, "--base-url is empty"},
+		{append(good, "--tls-cert", "", "--tls-key", ""), statusUsage, "--tls-cert is empty"},
+		{append(good, "--tls-key="), statusUsage, "--tls-key is empty"},
+		{append(good, "--listen", "nonsense"), statusUsage, "HOST:PORT"},
+		{append(good, "--listen", "127.0.0.1:65536"), statusUsage, `"65536" is no port`},
+		{append(good, "--listen", "127.0.0.1:-1"), statusUsage, `"-1" is no port`},
 		{append(good, "--listen", "192.0.2.1:1"), statusBad, "cannot listen"},
 	} {
 		var said strings.Builder

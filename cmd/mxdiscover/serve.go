@@ -66,7 +66,10 @@ listen, 2 wrong usage.`,
 			if err != nil {
 				return err
 			}
-			return a.serveHTTP(cmd.Context(), &http.Server{Handler: server}, f.listen, pair, server.Close)
+			return a.serveHTTP(cmd.Context(), &http.Server{Handler: server}, site{
+				address: f.listen, pair: pair, closing: server.Close,
+				ofAddress: maxConnsOfAddress, proxies: server.TrustForwardedFor,
+			})
 		},
 	}
 	flags := cmd.Flags()

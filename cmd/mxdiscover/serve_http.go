@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -21,6 +22,10 @@ const (
 	// grace is how long requests under way may take when the server stops.
 	grace = 10 * time.Second
 
+	// farewell is the end of it, in which those who still wait are told that they
+	// wait in vain. A connection that was closed without a word is asked again.
+	farewell = 2 * time.Second
+
 	// What comes before a request's body: clients send it at once.
 	headerTimeout  = 10 * time.Second
 	idleTimeout    = time.Minute
@@ -30,6 +35,12 @@ const (
 	// in the kernel's queue, so that there are files left for what the server
 	// itself connects to.
 	maxConns = 4096
+
+	// maxConnsOfAddress is how many of them one address of the internet may have, or
+	// the /64 that one host has of IPv6: with all of them it would lock everybody out,
+	// and a browser has six. Proxies that are named, and those on the same machine or in a
+	// private network, have as many as they want.
+	maxConnsOfAddress = 128
 )
 
 // webFlags are those of the verbs that serve.
@@ -98,24 +109,33 @@ func networks(flag string, list []string) ([]netip.Prefix, error) {
 	return prefixes, nil
 }
 
-// serveHTTP serves until ctx ends, calls closing, which may be nil, and lets the
-// requests under way finish. server has its Handler and what is its own.
-func (a *app) serveHTTP(ctx context.Context, server *http.Server, address string, pair []tls.Certificate, closing func(context.Context) error) error {
-	listener, err := net.Listen("tcp", address)
+// A site is where and how something is served.
+type site struct {
+	address   string
+	pair      []tls.Certificate           // for https; http if nil
+	ofAddress int                         // connections of one address of the internet; 0 for any number
+	proxies   []netip.Prefix              // which have as many as they want
+	closing   func(context.Context) error // what to do first at the end; may be nil
+}
+
+// serveHTTP serves until ctx ends, and lets the requests under way finish. server
+// has its Handler and what is its own.
+func (a *app) serveHTTP(ctx context.Context, server *http.Server, at site) error {
+	listener, err := net.Listen("tcp", at.address)
 	if err != nil {
 		return fmt.Errorf("cannot listen: %w", err)
 	}
 	server.ReadHeaderTimeout, server.IdleTimeout, server.MaxHeaderBytes = headerTimeout, idleTimeout, maxHeaderBytes
 	server.ErrorLog = log.New(io.Discard, "", 0) // what strangers send is no news
 	scheme, serve := "http", server.Serve
-	if pair != nil {
+	if at.pair != nil {
 		scheme = "https"
-		server.TLSConfig = &tls.Config{Certificates: pair, MinVersion: tls.VersionTLS12}
+		server.TLSConfig = &tls.Config{Certificates: at.pair, MinVersion: tls.VersionTLS12}
 		serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
 	}
 	a.log("listening on " + scheme + "://" + listener.Addr().String())
 	ended := make(chan error, 1)
-	go func() { ended <- serve(limit(listener, maxConns)) }()
+	go func() { ended <- serve(limit(listener, maxConns, at.ofAddress, at.proxies)) }()
 	select {
 	case err := <-ended:
 		return err
@@ -123,8 +143,10 @@ func (a *app) serveHTTP(ctx context.Context, server *http.Server, address string
 	}
 	late, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
-	if closing != nil {
-		closing(late)
+	if at.closing != nil {
+		told, done := context.WithTimeout(late, grace-farewell)
+		defer done()
+		at.closing(told)
 	}
 	if err := server.Shutdown(late); errors.Is(err, context.DeadlineExceeded) {
 		server.Close() // it has had its time
@@ -133,16 +155,24 @@ func (a *app) serveHTTP(ctx context.Context, server *http.Server, address string
 }
 
 // limitedListener accepts no connection while as many are open as there are
-// places.
+// places, and ends those of an address that has too many.
 type limitedListener struct {
 	net.Listener
-	places  chan struct{}
-	closing sync.Once
-	closed  chan struct{}
+	places    chan struct{}
+	ofAddress int            // if 0, any number
+	proxies   []netip.Prefix // whose connections are not counted
+	closing   sync.Once
+	closed    chan struct{}
+
+	mu   sync.Mutex
+	from map[netip.Prefix]int // open connections that are counted
 }
 
-func limit(l net.Listener, conns int) *limitedListener {
-	return &limitedListener{Listener: l, places: make(chan struct{}, conns), closed: make(chan struct{})}
+func limit(l net.Listener, conns, ofAddress int, proxies []netip.Prefix) *limitedListener {
+	return &limitedListener{
+		Listener: l, places: make(chan struct{}, conns), ofAddress: ofAddress, proxies: proxies,
+		closed: make(chan struct{}), from: make(map[netip.Prefix]int),
+	}
 }
 
 func (l *limitedListener) Accept() (net.Conn, error) {
@@ -151,12 +181,62 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 	case <-l.closed:
 		return nil, net.ErrClosed
 	}
-	conn, err := l.Listener.Accept()
-	if err != nil {
-		<-l.places
-		return nil, err
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			<-l.places
+			return nil, err
+		}
+		origin := l.originOf(conn)
+		if !l.enter(origin) {
+			conn.Close()
+			continue
+		}
+		return &limitedConn{Conn: conn, leave: func() {
+			l.leave(origin)
+			<-l.places
+		}}, nil
 	}
-	return &limitedConn{Conn: conn, leave: func() { <-l.places }}, nil
+}
+
+// originOf is what connections are counted by; it is not valid if they are not.
+func (l *limitedListener) originOf(conn net.Conn) netip.Prefix {
+	at, err := netip.ParseAddrPort(conn.RemoteAddr().String())
+	addr := at.Addr().Unmap().WithZone("")
+	if l.ofAddress == 0 || err != nil || addr.IsLoopback() || addr.IsPrivate() || addr.IsLinkLocalUnicast() ||
+		slices.ContainsFunc(l.proxies, func(p netip.Prefix) bool { return p.Contains(addr) }) {
+		return netip.Prefix{}
+	}
+	bits := addr.BitLen()
+	if addr.Is6() {
+		bits = 64
+	}
+	origin, _ := addr.Prefix(bits)
+	return origin
+}
+
+func (l *limitedListener) enter(origin netip.Prefix) bool {
+	if !origin.IsValid() {
+		return true
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.from[origin] >= l.ofAddress {
+		return false
+	}
+	l.from[origin]++
+	return true
+}
+
+func (l *limitedListener) leave(origin netip.Prefix) {
+	if !origin.IsValid() {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.from[origin]--; l.from[origin] == 0 {
+		delete(l.from, origin)
+	}
 }
 
 func (l *limitedListener) Close() error {

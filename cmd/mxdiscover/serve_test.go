@@ -242,7 +242,7 @@ func TestLimitedListener(t *testing.T) {
 	t.Parallel()
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	l := limit(inner, 1)
+	l := limit(inner, 1, 0, nil)
 	for range 2 {
 		c, err := net.Dial("tcp", inner.Addr().String())
 		require.NoError(t, err)
@@ -273,4 +273,22 @@ func TestLimitedListener(t *testing.T) {
 	assert.ErrorIs(t, <-waiting, net.ErrClosed)
 	l.Close()
 	second.Close()
+}
+
+// TestServeFarewell: who still waits at the end is told so, while there is time to.
+func TestServeFarewell(t *testing.T) {
+	t.Parallel()
+	a := &app{stdout: &output{Writer: io.Discard}, stderr: &output{Writer: io.Discard}}
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	began := time.Now()
+	called := false
+	require.NoError(t, a.serveHTTP(ctx, &http.Server{}, site{address: "127.0.0.1:0", closing: func(ctx context.Context) error {
+		called = true
+		end, ok := ctx.Deadline()
+		require.True(t, ok)
+		assert.WithinDuration(t, began.Add(grace-farewell), end, farewell/2)
+		return nil
+	}}))
+	assert.True(t, called)
 }

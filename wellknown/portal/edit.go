@@ -2,6 +2,7 @@ package portal
 
 import (
 	"bytes"
+	"compress/flate"
 	"compress/gzip"
 	"compress/zlib"
 	"encoding/json"
@@ -296,7 +297,11 @@ func decode(coding string, body []byte) (text []byte, ok bool) {
 	case "gzip", "x-gzip":
 		from, err = gzip.NewReader(bytes.NewReader(body))
 	case "deflate":
-		from, err = zlib.NewReader(bytes.NewReader(body))
+		// Some servers leave the zlib format out (RFC 9110, 8.4.1.2), and every
+		// browser takes that too.
+		if from, err = zlib.NewReader(bytes.NewReader(body)); err != nil {
+			from, err = flate.NewReader(bytes.NewReader(body)), nil
+		}
 	default:
 		return nil, false
 	}

@@ -14,7 +14,7 @@ import (
 // printable.
 type Entry struct {
 	Method string
-	Path   string     // without the query
+	Path   string     // escaped as in a URL, without the query
 	Status int        // what was sent, whether or not the client was still there
 	Target string     // the target that was last asked, or that the client was sent to; empty if none
 	Client netip.Addr // the peer, or whom a trusted proxy says that it speaks for

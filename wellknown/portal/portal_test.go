@@ -1,7 +1,9 @@
 package portal
 
 import (
+	"bufio"
 	"bytes"
+	"compress/flate"
 	"compress/gzip"
 	"compress/zlib"
 	"context"
@@ -306,6 +308,14 @@ func zlibbed(text string) string {
 	return b.String()
 }
 
+func deflated(text string) string {
+	var b bytes.Buffer
+	w, _ := flate.NewWriter(&b, flate.BestSpeed) // it is a level
+	io.WriteString(w, text)
+	w.Close()
+	return b.String()
+}
+
 func TestCompressed(t *testing.T) {
 	t.Parallel()
 	bomb := gzipped(loginDone + strings.Repeat(" ", maxAnswer)) // its beginning is JSON too
@@ -317,6 +327,8 @@ func TestCompressed(t *testing.T) {
 		"GZIP":         {"GZIP", gzipped(loginDone), true},
 		"x-gzip":       {"x-gzip", gzipped(loginDone), true},
 		"deflate":      {"deflate", zlibbed(loginDone), true},
+		"bare deflate": {"deflate", deflated(loginDone), true},
+		"bare, cut":    {"deflate", deflated(loginDone)[:30], false},
 		"identity":     {"identity", loginDone, true},
 		"br":           {"br", "\x0b\x02\x80{}\x03", false},
 		"twice":        {"gzip, gzip", gzipped(gzipped(loginDone)), false},
@@ -444,6 +456,7 @@ func TestTooLarge(t *testing.T) {
 		got, err := p.try("POST", loginPath, strings.NewReader(strings.Repeat("x", 8<<20)))
 		require.NoError(t, err, "the answer is read even by who writes all first")
 		assertError(t, got, 413, "M_TOO_LARGE")
+		assertWritesFirst(t, strings.TrimPrefix(p.url, "http://"))
 		assert.Empty(t, a.asked(), "nothing goes to a target")
 
 		got = p.do("POST", loginPath, fits)
@@ -454,6 +467,31 @@ func TestTooLarge(t *testing.T) {
 			assert.Equal(t, 307, got.status)
 		}
 	}
+}
+
+// assertWritesFirst: who was asked for a body, and is told that it is too large
+// while still writing it, is not cut off.
+func assertWritesFirst(t *testing.T, addr string) {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	require.NoError(t, err)
+	defer conn.Close()
+	answers := bufio.NewReader(conn)
+	_, err = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: portal.example\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n", loginPath)
+	require.NoError(t, err)
+	line, err := answers.ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "HTTP/1.1 100 Continue\r\n", line)
+	for range 8 {
+		_, err = fmt.Fprintf(conn, "100000\r\n%s\r\n", strings.Repeat("x", 1<<20))
+		require.NoError(t, err)
+	}
+	_, err = io.WriteString(conn, "0\r\n\r\n")
+	require.NoError(t, err)
+	answers.ReadString('\n') // the end of the interim answer
+	line, err = answers.ReadString('\n')
+	require.NoError(t, err)
+	assert.Equal(t, "HTTP/1.1 413 Request Entity Too Large\r\n", line)
 }
 
 // An embedder's own limit is answered like ours.
@@ -988,15 +1026,17 @@ func TestLog(t *testing.T) {
 	p := start(t, &Portal{Targets: []Target{{Name: "dead", URL: nobody(t)}, {Name: "a", URL: a.URL}}, TrustForwardedFor: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
 	p.do("POST", loginPath+"?access_token="+token, loginBody, "Authorization", "Bearer "+token, "X-Forwarded-For", "192.0.2.7")
 	p.do("GET", "/a%0ab%1b[31m?password="+password, "")
+	p.do("GET", "/x%20200%20a", "")
 	entries := p.log()
-	require.Len(t, entries, 2)
+	require.Len(t, entries, 3)
 	assert.Regexp(t, `^POST /_matrix/client/v3/login 200 a 192\.0\.2\.7 \d\S* \(target dead: no connection: 127\.0\.0\.1:\d+ \S+: connection refused\)$`, entries[0].String())
-	assert.Regexp(t, `^GET "/a\\nb\\x1b\[31m" 401 - 127\.0\.0\.1 \d\S*$`, entries[1].String())
+	assert.Regexp(t, `^GET /a%0ab%1b\[31m 401 - 127\.0\.0\.1 \d\S*$`, entries[1].String())
+	assert.Regexp(t, `^GET /x%20200%20a 401 - `, entries[2].String(), "a path cannot look like other words of the line")
 	assert.Positive(t, entries[0].Duration)
 	assert.Equal(t, "POST - 0 - - 0s", Entry{Method: "POST", Path: "-"}.String())
 
 	lines := strings.Split(strings.TrimSpace(p.written.String()), "\n")
-	require.Len(t, lines, 4)
+	require.Len(t, lines, 6)
 	var line struct{ Entry map[string]any }
 	require.NoError(t, json.Unmarshal([]byte(lines[1]), &line))
 	assert.Equal(t, "a", line.Entry["target"])

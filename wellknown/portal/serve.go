@@ -64,7 +64,7 @@ func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	from := clientaddr.Of(r, p.TrustForwardedFor)
 	x := &exchange{Portal: p, w: w, r: r, from: from, entry: Entry{
 		Method: printable.Line(r.Method),
-		Path:   printable.Line(r.URL.Path),
+		Path:   printable.Line(r.URL.EscapedPath()),
 		Client: from.Client,
 	}}
 	defer func() {
@@ -303,7 +303,10 @@ func (x *exchange) choose(body []byte) ([]*target, *Error) {
 func (x *exchange) readBody() ([]byte, *Error) {
 	tooLarge := &Error{http.StatusRequestEntityTooLarge, "M_TOO_LARGE", "The body has more than 1048576 bytes."}
 	if x.r.ContentLength > maxBody {
-		x.drain()
+		// Who waits to be asked for the body has not begun, and need not.
+		if x.r.Header.Get("Expect") == "" {
+			x.drain()
+		}
 		return nil, tooLarge
 	}
 	var body []byte
@@ -354,8 +357,7 @@ func (x *exchange) limitReading(until time.Time) {
 }
 
 func (x *exchange) drain() {
-	// Who waits to be asked for the body has not begun, and need not.
-	if x.r.Header.Get("Expect") == "" && x.r.ContentLength <= maxDrain {
+	if x.r.ContentLength <= maxDrain {
 		_, _ = io.CopyN(io.Discard, x.r.Body, maxDrain)
 	}
 }
