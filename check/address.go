@@ -211,6 +211,7 @@ func (p *place) withoutSNI(ctx context.Context, at netip.AddrPort, usual *TLS) (
 	}
 	conn.Close()
 	if len(seen.Certificates) > 0 && usual.fingerprint() != seen.fingerprint() {
+		usual.defaultProves = seen.Verified
 		other := seen.Certificates[0]
 		other.DNSNames = other.DNSNames[:min(len(other.DNSNames), maxChainNames)]
 		other.IPAddresses = other.IPAddresses[:min(len(other.IPAddresses), maxChainNames)]
@@ -219,8 +220,39 @@ func (p *place) withoutSNI(ctx context.Context, at netip.AddrPort, usual *TLS) (
 	return sniSame, nil
 }
 
+// made are connections that end together.
+type made struct {
+	mu   sync.Mutex
+	list []net.Conn
+	over bool
+}
+
+// add takes one more, and closes it if it comes too late.
+func (m *made) add(conn net.Conn) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.over {
+		conn.Close()
+		return
+	}
+	m.list = append(m.list, conn)
+}
+
+func (m *made) close() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.over = true
+	for _, conn := range m.list {
+		conn.Close()
+	}
+}
+
 // overTwo asks over HTTP/2, beginning on conn.
 func (p *place) overTwo(ctx context.Context, at netip.AddrPort, conn *tls.Conn) HTTP {
+	// Whoever made them, they end with the questions: the transport leaves alone a
+	// connection whose last stream is still ending, and its server need never end it.
+	conns := made{list: []net.Conn{conn}}
+	defer conns.close()
 	var dials atomic.Int32
 	give := func(ctx context.Context, _, _ string) (_ net.Conn, err error) {
 		defer func() { // on a goroutine of net/http's, that nobody else can recover
@@ -239,6 +271,7 @@ func (p *place) overTwo(ctx context.Context, at netip.AddrPort, conn *tls.Conn) 
 		if problem != nil {
 			return nil, errors.New(problem.Message)
 		}
+		conns.add(again)
 		return again, nil
 	}
 	var two http.Protocols
@@ -247,7 +280,6 @@ func (p *place) overTwo(ctx context.Context, at netip.AddrPort, conn *tls.Conn) 
 		DialTLSContext: give, Protocols: &two, DisableCompression: true, MaxResponseHeaderBytes: maxHeader,
 	}
 	defer transport.CloseIdleConnections()
-	defer conn.Close()
 	h := HTTP{Protocol: protocolTwo}
 	ask := func(path string) (Answer, []byte) {
 		return p.ask(ctx, transport.RoundTrip, path, p.header)
@@ -306,8 +338,10 @@ func worthProbing(code string) bool {
 // answer as one.
 func (p *place) otherQuestions(ctx context.Context, at netip.AddrPort) []Probe {
 	questions := []Probe{{Kind: ProbeClientAPI, Value: clientPath}}
-	// A proxy that cuts a prefix off wants it twice; one that adds it, not at all.
-	for _, path := range []string{"/_matrix" + versionPath, "/federation/v1/version"} {
+	// A proxy that cuts a prefix off wants it twice; one that adds it, not at all. In
+	// nginx "location /_matrix { proxy_pass http://…/; }" puts a slash in the place
+	// of the prefix, so that only what follows without one comes out as it should be.
+	for _, path := range []string{"/_matrix" + versionPath, "/_matrix" + versionPath[1:], "/federation/v1/version"} {
 		questions = append(questions, Probe{Kind: ProbePath, Value: path})
 	}
 	for _, host := range p.otherHosts() {

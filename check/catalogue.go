@@ -315,6 +315,7 @@ func Catalogue() []Kind {
 
 	area = AreaCheck
 	add(e, "check_timeout", resolving, "The check did not come to its end",
-		"What is said here is not complete.", "Give it more time, and look at what is slow.")
+		"What is said here is not complete, and does not say that the name is broken.",
+		"Give it more time and look at what is slow, or check from a machine whose network and DNS work.")
 	return list
 }

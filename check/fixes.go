@@ -26,30 +26,38 @@ func safeHost(host string) string {
 	return "HOST"
 }
 
-// proxyFixes put a proxy with TLS in front of a homeserver.
+// proxyFixes put a proxy with TLS in front of a homeserver. nginx takes no more than
+// 1 MiB unless told otherwise, and a transaction may have 50 events of 64 KiB
+// (Server-Server API, Transactions). Caddy is left out for an IP address: it
+// signs the certificate for one itself.
 func proxyFixes(host string, port uint16) []Fix {
 	host = safeHost(host)
-	return []Fix{
-		{Title: "Let nginx pass federation on to the homeserver.", Where: "nginx", Text: fmt.Sprintf(`server {
+	fixes := []Fix{
+		{Title: "Let nginx pass federation on to the homeserver; if it has a server for " + host + " at this port, put the location there.", Where: "nginx", Text: fmt.Sprintf(`server {
     listen %d ssl;
     listen [::]:%d ssl;
-    http2 on;
     server_name %s;
+    %s
+    client_max_body_size 50M;
     location /_matrix {
         proxy_pass http://127.0.0.1:8008;
         proxy_set_header Host $http_host;
         proxy_set_header X-Forwarded-For $remote_addr;
         proxy_set_header X-Forwarded-Proto $scheme;
     }
-}`, port, port, host)},
-		{Title: "Let Caddy pass federation on to the homeserver.", Where: "caddy",
+}`, port, port, host, strings.ReplaceAll(certificateFiles(host), "\n", "\n    "))},
+		{Title: "Let Caddy pass federation on to the homeserver; if it has a block for " + host + ", put the line there.", Where: "caddy",
 			Text: fmt.Sprintf("%s:%d {\n\treverse_proxy /_matrix/* 127.0.0.1:8008\n}", host, port)},
 	}
+	if addr, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil && addr.IsValid() {
+		return fixes[:1]
+	}
+	return fixes
 }
 
 // listenFixes let somebody listen where nobody does.
 func listenFixes(host string, port uint16, down []spot) []Fix {
-	listen := fmt.Sprintf("listen %d ssl;\nlisten [::]:%d ssl;", port, port)
+	listen := listenLines(port)
 	four, six := families(down)
 	switch {
 	case !six:
@@ -106,6 +114,12 @@ func chainFixes(name string) []Fix {
 		{Title: "Give the homeserver the file with the whole chain (Synapse).", Where: "homeserver",
 			Text: "tls_certificate_path: \"/etc/letsencrypt/live/" + name + "/fullchain.pem\""},
 	}
+}
+
+// listenLines let nginx listen everywhere. Without http2: how that is written depends
+// on the version (nginx, Module ngx_http_v2_module).
+func listenLines(port uint16) string {
+	return fmt.Sprintf("listen %d ssl;\nlisten [::]:%d ssl;", port, port)
 }
 
 func certificateFiles(name string) string {

@@ -69,6 +69,9 @@ func (j *judgement) conclude() {
 	})
 	j.Verdict = Good
 	for i, f := range j.found {
+		if at, ok := j.order[f.Code]; ok && len(f.Fixes) == 0 {
+			f.fix(Fix{Title: j.kinds[at].Cure}) // what it comes to, with nothing to copy
+		}
 		switch {
 		case f.Severity == SeverityError:
 			j.Verdict = Bad
@@ -119,13 +122,50 @@ func (j *judgement) summary() string {
 	case j.Verdict == Good:
 		return reach
 	case j.Verdict == Warn && len(at) > 0:
-		return reach + " Something should be changed: " + j.found[0].Message
+		return reach + " Something should be changed: " + inner(j.found[0].Message)
 	case j.Verdict == Warn:
 		return j.found[0].Message
+	case j.found[0].Code == "check_timeout": // the last of the errors, so there is no other
+		return "It is not known whether other servers reach " + j.ServerName + ": " + inner(j.found[0].Message)
 	case len(at) > 0 || slices.ContainsFunc(j.spots(), j.halfway):
-		return "Not every server reaches " + j.ServerName + ": " + j.found[0].Message
+		return "Not every server reaches " + j.ServerName + ": " + inner(j.found[0].Message)
 	}
-	return "No server can talk to " + j.ServerName + ": " + j.found[0].Message
+	return "No server can talk to " + j.ServerName + ": " + inner(j.found[0].Message)
+}
+
+// inner is a sentence as it stands behind a colon.
+func inner(sentence string) string {
+	for _, word := range []string{"The ", "There ", "Nobody ", "Connections ", "This ", "Only ", "No ", "None ", "Other ", "What ", "One "} {
+		if strings.HasPrefix(sentence, word) {
+			return strings.ToLower(sentence[:1]) + sentence[1:]
+		}
+	}
+	return sentence // a name is written as it is
+}
+
+// spoken is a time for people: "5 minutes", "1 hour 10 minutes", "40 seconds".
+func spoken(d time.Duration) string {
+	unit := func(n int64, word string) string {
+		if n == 1 {
+			return "1 " + word
+		}
+		return fmt.Sprintf("%d %ss", n, word)
+	}
+	var parts []string
+	d = d.Round(time.Second)
+	for _, u := range []struct {
+		of   time.Duration
+		word string
+	}{{24 * time.Hour, "day"}, {time.Hour, "hour"}, {time.Minute, "minute"}, {time.Second, "second"}} {
+		if n := int64(d / u.of); n > 0 && len(parts) < 2 {
+			parts = append(parts, unit(n, u.word))
+		}
+		d %= u.of
+	}
+	if len(parts) == 0 {
+		return "less than a second"
+	}
+	return strings.Join(parts, " ")
 }
 
 // halfway reports whether an address answers as it should over one protocol.
@@ -235,9 +275,9 @@ func (j *judgement) judgeGoodName() {
 	}
 	switch {
 	case j.name.IsIP():
-		j.add("name_ip_literal", "", "%s is an IP address: the server can never move to another one.", text)
+		j.add("name_ip_literal", "", "%s is an IP address: the server can never move to another one.", text).because("the name as given: " + text)
 	case hasPort:
-		j.add("name_port", "", "%s has a port: neither well-known nor SRV is asked, so the server can never move.", text)
+		j.add("name_port", "", "%s has a port: neither well-known nor SRV is asked, so the server can never move.", text).because("the name as given: " + text)
 	}
 }
 
@@ -252,6 +292,7 @@ func (j *judgement) judgeCheck() {
 	case failed != nil && failed.Code == resolver.NotPermitted:
 		j.add("check_timeout", "", "%s is not permitted here, so nothing was asked.", j.ServerName).
 			because(failed.Detail).fix(Fix{Title: "Ask whoever runs this check to permit the name."})
+	case j.has("check_timeout"): // judgeSRV and judgeConnections have said it
 	case j.cut != nil:
 		what := fmt.Sprintf("The time was up after %s, before everything was seen.", took)
 		if errors.Is(j.cut, context.Canceled) {

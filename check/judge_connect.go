@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"mxdiscover/srv"
 )
 
 // soon is how long before its end a certificate should have been renewed; but not
@@ -42,7 +44,13 @@ func (j *judgement) judgeConnections() {
 		}
 	}
 	spots := j.judged()
-	if len(away) > 0 {
+	switch four, _ := families(away); {
+	case four && len(spots) == 0:
+		// No way even over IPv4: this machine has no network.
+		j.add("check_timeout", about(away), "This machine has no way to %s, so nothing was checked.", about(away)).
+			because(lines(away, connectLine)...).
+			fix(Fix{Title: "Check from a machine with a network that leads there.", Where: "shell", Text: "mxdiscover check " + j.shellName()})
+	case len(away) > 0:
 		f := j.add("ipv6_unchecked", about(away), "This machine cannot get to %s, so that was not checked.", about(away)).
 			because(lines(away, connectLine)...)
 		if len(spots) == 0 {
@@ -100,11 +108,15 @@ func (j *judgement) noneConnected(spots []spot) {
 	for _, s := range spots {
 		for _, p := range s.a.Probes {
 			if p.Kind == ProbePort443 && p.Matrix {
-				delegate := hostPort(s.t.Host, defaultHTTPS)
-				j.add("port_443_instead", places(spots), "Nobody listens at %s, but the Matrix server answers at port 443 of the same host.", places(spots)).
-					because(append([]string{p.Query + ": " + p.Detail}, lines(spots, connectLine)...)...).
-					fix(j.documentFixes(delegate)...).
-					fix(proxyFixes(s.t.Host, s.t.Port)...)
+				f := j.add("port_443_instead", places(spots), "Nobody listens at %s, but the Matrix server answers at port 443 of the same host.", places(spots)).
+					because(append([]string{p.Query + ": " + p.Detail}, lines(spots, connectLine)...)...)
+				switch {
+				case j.recordsDecide(): // the certificate that is shown there is for their owner
+					f.fix(j.otherPortRecord(s.t))
+				case j.delegable():
+					f.fix(j.documentFixes(hostPort(s.t.Host, defaultHTTPS))...)
+				}
+				f.fix(proxyFixes(cmp.Or(j.certName(), s.t.Host), s.t.Port)...)
 				return
 			}
 		}
@@ -121,20 +133,47 @@ func (j *judgement) noneConnected(spots []spot) {
 	})
 	for _, code := range codes {
 		list := by[code]
-		format := "There is no answer from %s (%s): %s."
+		format := "There is no answer from %s: %s."
 		switch code {
 		case codeRefused:
-			format = "Nobody listens at %s (%s): %s."
+			format = "Nobody listens at %s: every connection is refused."
 		case codeReset:
-			format = "Connections to %s (%s) are ended at once: %s."
+			format = "Connections to %s are ended at once: %s."
 		}
 		first := list[0]
-		f := j.add(code, about(list), format, places(list), about(list), first.a.TCP.Error.Message).
+		where := places(list)
+		if at := about(list); at != where { // for an IP address it is the same
+			where += " (" + at + ")"
+		}
+		words := []any{where, first.a.TCP.Error.Message}
+		f := j.add(code, about(list), format, words[:strings.Count(format, "%s")]...).
 			because(lines(list, connectLine)...).fix(listenFixes(first.t.Host, first.t.Port, list)...)
 		if j.Resolution.Step == "6" || j.Resolution.Step == "3.5" {
 			f.fix(j.elsewhereFix())
 		}
 	}
+}
+
+// recordsDecide reports whether SRV records lead to the targets.
+func (j *judgement) recordsDecide() bool {
+	return slices.Contains([]string{"3.3", "3.4", "4", "5"}, j.Resolution.Step)
+}
+
+// delegable reports whether anybody asks for a well-known document of the name
+// (Server-Server API, Resolving server names, 1 and 2: nobody does).
+func (j *judgement) delegable() bool {
+	_, hasPort := j.name.Port()
+	return !j.name.IsIP() && !hasPort
+}
+
+// otherPortRecord lets an SRV record lead to port 443 of its target.
+func (j *judgement) otherPortRecord(t *Target) Fix {
+	prefix := fedPrefix
+	if j.Resolution.Step == "3.4" || j.Resolution.Step == "5" {
+		prefix = legacyPrefix
+	}
+	record := srv.Record{Priority: t.Priority, Weight: t.Weight, Port: defaultHTTPS, Target: t.Host}
+	return Fix{Title: "Let the record lead to port 443.", Where: "dns", Text: zoneLine(prefix+j.owner(), record)}
 }
 
 func connectLine(s spot, at string) string {
@@ -180,14 +219,18 @@ func (j *judgement) judgeTLS() {
 		}
 		return list
 	}
-	if list := without(func(t *TLS) bool { return t.ALPN != protocolTwo }); len(list) > 0 {
+	answers := func(s spot) bool {
+		return slices.ContainsFunc(s.a.HTTP, func(h HTTP) bool { return h.Version.Status != 0 })
+	}
+	// Where no HTTP is spoken at all, its version is no news.
+	if list := without(func(t *TLS) bool { return t.ALPN != protocolTwo }); slices.ContainsFunc(list, answers) {
 		j.add("alpn_no_http2", places(list), "There is no HTTP/2 at %s.", places(list)).because(lines(list, func(s spot, at string) string {
 			return fmt.Sprintf("ALPN h2, http/1.1 to %s: %s", at, cmp.Or(s.a.TLS.ALPN, "none chosen"))
 		})...)
 	}
 	// Another certificate that proves the name too does nobody any harm.
-	if list := without(func(t *TLS) bool { return t.Verified && t.WithoutSNI == sniOther && !proves(t.Default, t.Name) }); len(list) > 0 {
-		j.add("sni_other", places(list), "Those who send no SNI to %s get the certificate of another name (%s).", places(list), namesOf(*list[0].a.TLS.Default)).
+	if list := without(func(t *TLS) bool { return t.Verified && t.WithoutSNI == sniOther && !t.defaultProves }); len(list) > 0 {
+		j.add("sni_other", places(list), "Those who send no SNI to %s get another certificate, which does not prove %s (it is for %s).", places(list), j.Resolution.TLSName, namesOf(*list[0].a.TLS.Default)).
 			because(lines(list, func(s spot, at string) string {
 				return fmt.Sprintf("handshake without SNI to %s: a certificate for %s", at, namesOf(*s.a.TLS.Default))
 			})...)
@@ -251,7 +294,7 @@ func (j *judgement) judgeHandshakes(spots []spot) {
 				fix(Fix{Title: "Enable today's TLS.", Where: "nginx", Text: "ssl_protocols TLSv1.2 TLSv1.3;"})
 		case codePlain:
 			f = j.add(code, about(list), "There is no TLS at %s: %s.", where, message).
-				fix(Fix{Title: "Speak TLS on this port.", Where: "nginx", Text: fmt.Sprintf("listen %d ssl;\nlisten [::]:%d ssl;", first.t.Port, first.t.Port)}).
+				fix(Fix{Title: "Speak TLS on this port.", Where: "nginx", Text: listenLines(first.t.Port) + "\n" + certificateFiles(safeHost(cmp.Or(j.certName(), first.t.Host)))}).
 				fix(proxyFixes(cmp.Or(j.certName(), first.t.Host), first.t.Port)[1:]...)
 		case codeReset:
 			f = j.add(code, about(list), "Connections to %s are ended at once: %s.", where, message).
@@ -261,7 +304,7 @@ func (j *judgement) judgeHandshakes(spots []spot) {
 				fix(Fix{Title: "Look who listens there.", Where: "shell", Text: fmt.Sprintf("ss -ltnp 'sport = :%d'", first.t.Port)})
 		default:
 			f = j.add(code, about(list), "The TLS handshake with %s fails: %s.", where, message).
-				fix(Fix{Title: "Try it from the outside.", Where: "shell", Text: fmt.Sprintf("openssl s_client -connect %s -servername %s", first.a.Address, j.Resolution.SNI)}).
+				fix(Fix{Title: "Try it from the outside.", Where: "shell", Text: handshakeCommand(first.a.Address.String(), j.Resolution.SNI)}).
 				fix(proxyFixes(cmp.Or(j.certName(), first.t.Host), first.t.Port)...)
 		}
 		f.because(lines(list, func(s spot, at string) string { return "TLS handshake with " + at + ": " + s.a.TLS.Error.Message })...).
@@ -288,6 +331,15 @@ func probeLines(spots []spot) []string {
 		}
 	}
 	return list
+}
+
+// handshakeCommand shows a handshake. It names the server as others do: not at all if
+// that is an address.
+func handshakeCommand(to, sni string) string {
+	if sni == "" {
+		return "openssl s_client -connect " + to + " -noservername"
+	}
+	return "openssl s_client -connect " + to + " -servername " + sni
 }
 
 // certName is the name that the certificate must prove; empty for an IP address.
@@ -404,7 +456,7 @@ func (j *judgement) certificate(code string, list []spot, name string) {
 	case codeSelfSigned:
 		f = j.add(code, where, "The certificate of %s is self-signed.", where).fix(certificateFixes(name, first.t.Port)...)
 	default:
-		f = j.add(code, where, "The certificate of %s does not do: %s.", where, strings.TrimSuffix(message, ".")).fix(certificateFixes(name, first.t.Port)...)
+		f = j.add(code, where, "The certificate of %s is not accepted: %s.", where, strings.TrimSuffix(message, ".")).fix(certificateFixes(name, first.t.Port)...)
 	}
 	f.because(lines(list, certificateLine)...)
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"mxdiscover/internal/servername"
 )
 
 const (
@@ -65,10 +67,9 @@ func (j *judgement) judgeProtocols(spots []spot) {
 		code      string
 		bad, good int
 		name      string
-		fix       Fix
 	}{
-		{"http2_broken", 0, 1, "HTTP/2", Fix{Title: "Do not offer HTTP/2 until it works.", Where: "nginx", Text: "http2 off;"}},
-		{"http1_broken", 1, 0, "HTTP/1.1", Fix{Title: "Enable HTTP/1.1 beside HTTP/2.", Where: "caddy", Text: "{\n\tservers {\n\t\tprotocols h1 h2\n\t}\n}"}},
+		{"http2_broken", 0, 1, "HTTP/2"},
+		{"http1_broken", 1, 0, "HTTP/1.1"},
 	} {
 		var list []spot
 		for _, s := range spots {
@@ -88,8 +89,17 @@ func (j *judgement) judgeProtocols(spots []spot) {
 			return fmt.Sprintf("GET %s over %s at %s: %s", path, broken.name, at, e.Message)
 		}
 		j.add(broken.code, about(list), "The server at %s fails over %s, and works over %s.", places(list), broken.name, list[0].a.HTTP[broken.good].Protocol).
-			because(lines(list, why)...).fix(broken.fix)
+			because(lines(list, why)...).fix(protocolFix(broken.code, list[0].t.Port))
 	}
+}
+
+// protocolFix takes away the protocol that fails, or adds the one that everybody
+// speaks.
+func protocolFix(code string, port uint16) Fix {
+	if code == "http2_broken" {
+		return Fix{Title: "Do not offer HTTP/2 until it works: no http2 in the listen lines, and no line \"http2 on;\".", Where: "nginx", Text: listenLines(port)}
+	}
+	return Fix{Title: "Answer HTTP/1.1 as well as HTTP/2, and let ALPN offer both (HAProxy: alpn h2,http/1.1 in the bind line)."}
 }
 
 // versionFault is the code of the finding for an answer about the version.
@@ -247,10 +257,10 @@ func (j *judgement) judgeAnswers(spots []spot) {
 		if skew < 0 {
 			direction = "behind"
 		}
-		j.add("clock_wrong", about(wrong), "The clock of %s is %s %s.", places(wrong), skew.Abs().Round(time.Second), direction).
+		j.add("clock_wrong", about(wrong), "The clock of %s is %s %s.", places(wrong), spoken(skew.Abs()), direction).
 			because(lines(wrong, func(s spot, at string) string {
 				v := whole(s.a).Version
-				return fmt.Sprintf("at %s: Date: %s, which is %s from the time here", at, v.Date.Format(time.RFC1123), round(v.ClockSkew))
+				return fmt.Sprintf("at %s: Date: %s, which is %s from the time here", at, v.Date.Format(time.RFC1123), spoken(time.Duration(v.ClockSkew).Abs()))
 			})...).
 			fix(Fix{Title: "Let the machine set its clock by NTP.", Where: "shell", Text: "timedatectl set-ntp true"})
 	}
@@ -347,13 +357,17 @@ func (j *judgement) judgeKeys() {
 			continue
 		}
 		if k.ServerName != j.ServerName && strings.EqualFold(k.ServerName, j.ServerName) && !j.has("keys_name_case") {
+			theirs, err := servername.Parse(k.ServerName)
+			if err != nil { // EqualFold knows more letters than a server name may have
+				theirs = j.name
+			}
 			j.add("keys_name_case", s.t.String(), "The keys are those of %s, which is another server than %s for Matrix.", k.ServerName, j.ServerName).
 				because(lines([]spot{s}, j.keysLine)...).
-				fix(Fix{Title: "Ask for the name as the server has it.", Where: "shell", Text: "mxdiscover check " + strings.ToLower(j.shellName())})
+				fix(Fix{Title: "Ask for the name as the server has it.", Where: "shell", Text: "mxdiscover check " + theirs.String()})
 		}
 		left := k.ValidUntil.Sub(j.CheckedAt)
 		if left > 0 && left < keysSoon && !j.has("keys_expire_soon") {
-			j.add("keys_expire_soon", s.t.String(), "The keys of %s expire in %s.", s.t, left.Round(time.Second)).because(lines([]spot{s}, j.keysLine)...)
+			j.add("keys_expire_soon", s.t.String(), "The keys of %s expire in %s.", s.t, spoken(left)).because(lines([]spot{s}, j.keysLine)...)
 		}
 	}
 	j.judgeDifferentKeys(spots)
@@ -378,6 +392,19 @@ func (j *judgement) judgeDifferentKeys(spots []spot) {
 			because(lines(spots, j.keysLine)...).
 			fix(Fix{Title: "Give all workers the same signing key file.", Where: "homeserver", Text: "signing_key_path: \"/path/to/signing.key\""})
 	}
+}
+
+// leader names what leads the name to where it leads.
+func (j *judgement) leader() string {
+	switch step := j.Resolution.Step; {
+	case strings.HasPrefix(step, "3"):
+		return "m.server in https://" + j.host + "/.well-known/matrix/server"
+	case step == "4", step == "5":
+		return "the SRV records of " + j.host
+	case j.name.IsIP():
+		return "what listens at " + j.ServerName
+	}
+	return "the A and AAAA records of " + j.host
 }
 
 func (j *judgement) keysLine(s spot, at string) string {
@@ -420,7 +447,7 @@ func (j *judgement) keys(code string, list []spot) {
 	case "keys_wrong_name":
 		f = j.add(code, about(list), "The server at %s is that of %s, not of %s.", where, k.ServerName, j.ServerName).
 			fix(Fix{Title: "If the server is yours and has no users yet, give it the name.", Where: "homeserver", Text: "server_name: \"" + j.ServerName + "\""}).
-			fix(Fix{Title: "Let the name lead to its own server."}).fix(j.documentFixes("matrix." + j.host + ":443")[:1]...)
+			fix(Fix{Title: "Let the name lead to its own server: mend " + j.leader() + "."})
 	case "keys_expired":
 		f = j.add(code, about(list), "The keys of %s expired on %s.", where, k.ValidUntil.Format(stamp)).
 			fix(Fix{Title: "Compare with what the homeserver itself says; if that is fresh, the proxy keeps old answers.", Where: "shell",

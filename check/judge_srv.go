@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"mxdiscover/internal/printable"
 	"mxdiscover/internal/servername"
@@ -75,16 +76,43 @@ func (j *judgement) lookFailed(name string, f *srv.Error) {
 	detail := printable.Line(strings.TrimPrefix(f.Error(), f.Type.String()+" "+f.Name+": "))
 	line := "SRV " + name + ": " + detail
 	trace := Fix{Title: "See what the name servers of the zone say.", Where: "shell", Text: "dig +trace SRV " + name + "\ndig SRV " + name}
+	if unasked(f) {
+		j.noDNS(f)
+		return
+	}
 	switch code := j.lookCode(f); code {
 	case "srv_servfail":
 		j.add(code, name, "The DNS fails for %s (SERVFAIL); DNSSEC signatures that do not fit are the usual cause.", name).because(line).
 			fix(Fix{Title: "Compare with and without validation: if the second one answers, the signatures are wrong.", Where: "shell",
 				Text: "dig SRV " + name + "\ndig +cd SRV " + name}, trace)
 	case "srv_timeout":
-		j.add(code, name, "The DNS does not answer the question for %s.", name).because(line).fix(trace)
+		j.add(code, name, "The DNS does not answer the question for %s.", name).because(line).
+			fix(Fix{Title: "First see whether the DNS server that was asked answers at all; if not, check from another machine.", Where: "shell", Text: "dig NS ."}, trace)
 	default:
 		j.add(code, name, "The DNS server does not answer for %s: %s.", name, detail).because(line).fix(trace)
 	}
+}
+
+// unasked reports whether no DNS server was reached at all, which says something
+// about this machine and nothing about the name.
+func unasked(f *srv.Error) bool {
+	return len(f.Tries) > 0 && !slices.ContainsFunc(f.Tries, func(t srv.Try) bool {
+		return !slices.ContainsFunc([]error{
+			syscall.ENETUNREACH, syscall.EHOSTUNREACH, syscall.ENETDOWN, syscall.ECONNREFUSED, syscall.EACCES, syscall.EPERM, syscall.EADDRNOTAVAIL,
+		}, func(local error) bool { return errors.Is(t.Err, local) })
+	})
+}
+
+// noDNS notes that nothing could be asked.
+func (j *judgement) noDNS(f *srv.Error) {
+	if j.has("check_timeout") {
+		return
+	}
+	line := printable.Line(f.Error())
+	_, detail, _ := strings.Cut(line, ": ")
+	j.add("check_timeout", "", "This machine reaches no DNS server (%s), so nothing is known of %s.", detail, j.ServerName).because(line).
+		fix(Fix{Title: "See which DNS servers this machine asks, and whether it has a network.", Where: "shell", Text: "cat /etc/resolv.conf"},
+			Fix{Title: "Check from another machine."})
 }
 
 // lookCode tells the ways apart in which a look-up fails.
@@ -346,9 +374,16 @@ func (j *judgement) judgeAddresses() {
 			if strings.Contains(e.Detail, "NXDOMAIN") {
 				what = "does not exist (NXDOMAIN), so it has no address"
 			}
-			j.add(code, host, "%s %s%s.", host, what, j.namedBy(host)).because(evidence...).
+			f := j.add(code, host, "%s %s%s.", host, what, j.namedBy(host)).because(evidence...).
 				fix(Fix{Title: "Publish the addresses of the server.", Where: "dns", Text: host + ". 3600 IN A <IPv4 address>\n" + host + ". 3600 IN AAAA <IPv6 address>"})
+			if bySRV {
+				f.fix(Fix{Title: "Remove the SRV record that names " + host + ", or let it name the host that is meant."})
+			}
 		case resolver.AddressTemporary:
+			if failed := (*srv.Error)(nil); errors.As(e, &failed) && unasked(failed) {
+				j.noDNS(failed)
+				continue
+			}
 			f := j.add("target_dns", host, "The addresses of %s could not be looked up%s.", host, j.namedBy(host)).because(evidence...).
 				fix(Fix{Title: "See what the name servers of the zone say.", Where: "shell", Text: "dig +trace A " + host + "\ndig AAAA " + host})
 			if usable {
@@ -407,8 +442,11 @@ func (j *judgement) refused(host string, l resolver.Located, usable bool) {
 		evidence = append(evidence, fmt.Sprintf("%s has the address %s: %s", host, r.Addr, printable.Line(r.Reason)))
 	}
 	fixes := []Fix{{Title: "Publish public addresses alone."}}
-	if !j.name.IsIP() {
+	switch {
+	case l.Refused[0].Addr.String() != l.Host:
 		fixes = []Fix{{Title: "Publish public addresses alone.", Where: "dns", Text: host + ". 3600 IN A <public IPv4 address>"}}
+	case j.delegable(): // the address is what m.server says: it has no records
+		fixes = []Fix{{Title: "Let m.server of " + j.host + " name a host with public addresses."}}
 	}
 	if first := l.Refused[0]; first.Allow.IsValid() {
 		bits := first.Allow.BitLen()
@@ -416,6 +454,11 @@ func (j *judgement) refused(host string, l resolver.Located, usable bool) {
 			Text: fmt.Sprintf("mxdiscover check --allow-net %s/%d %s", first.Allow, bits, j.shellName())})
 	}
 	if len(l.Addresses) > 0 || usable {
+		var records []string
+		for _, r := range l.Refused {
+			records = append(records, addressLine(host, r.Addr))
+		}
+		fixes[0] = Fix{Title: "Remove the record.", Where: "dns", Text: strings.Join(records, "\n")}
 		j.add("address_private_some", host, "%s has the private address %s%s.", host, enumerate(private, 3), j.namedBy(host)).because(evidence...).fix(fixes...)
 		return
 	}

@@ -129,7 +129,7 @@ func TestJudge(t *testing.T) {
 		{about: "one family down, a bad certificate in the other", six: changes{down(codeTimeout)}, four: changes{badCertificate(codeExpired)}, want: []string{"cert_expired", "ipv6_down"}, verdict: Bad},
 		{about: "no way there from here", six: changes{down(codeNoRoute)}, want: []string{"ipv6_unchecked"}, verdict: Good},
 		{about: "no way there from here, and down", six: changes{down(codeNoRoute)}, four: changes{down(codeRefused)}, want: []string{"connect_refused", "ipv6_unchecked"}, verdict: Bad},
-		{about: "no way to any", six: changes{down(codeNoRoute)}, four: changes{down(codeNoRoute)}, want: []string{"ipv6_unchecked"}, verdict: Warn},
+		{about: "no way to any", six: changes{down(codeNoRoute)}, four: changes{down(codeNoRoute)}, want: []string{"check_timeout"}, verdict: Bad},
 		{about: "an odd error", six: changes{down(codeConnect)}, four: changes{down(codeConnect)}, want: []string{"connect_timeout"}, verdict: Bad},
 		{about: "cut off", six: changes{down(codeCut)}, want: nil, verdict: Good},
 
@@ -163,7 +163,7 @@ func TestJudge(t *testing.T) {
 		}}, want: []string{"cert_expires_soon"}, verdict: Warn},
 
 		{about: "without SNI another certificate that proves the name", six: changes{func(a *Address) {
-			a.TLS.WithoutSNI, a.TLS.Default = sniOther, &Certificate{DNSNames: []string{"*.org", "example.org"}}
+			a.TLS.WithoutSNI, a.TLS.Default, a.TLS.defaultProves = sniOther, &Certificate{DNSNames: []string{"*.org", "example.org"}}, true
 		}}, verdict: Good},
 		{about: "without SNI one that does not", six: changes{func(a *Address) {
 			a.TLS.WithoutSNI, a.TLS.Default = sniOther, &Certificate{DNSNames: []string{"other.example"}}

@@ -106,7 +106,7 @@ func (j *judgement) nobodyToAsk() {
 			j.add("well_known_no_address", j.host, "%s has no address, so nobody can be asked for its well-known document.", j.host).because(line)
 		}
 	case resolver.AddressTemporary:
-		if !j.has("target_dns", "srv_servfail", "srv_timeout", "srv_refused") {
+		if !j.has("target_dns", "srv_servfail", "srv_timeout", "srv_refused", "check_timeout") {
 			j.add("well_known_dns", j.host, "The addresses of %s could not be looked up, so its well-known document is not known.", j.host).because(line).
 				fix(Fix{Title: "See what the name servers of the zone say.", Where: "shell", Text: "dig +trace A " + j.host + "\ndig AAAA " + j.host})
 		}
@@ -163,8 +163,10 @@ func (j *judgement) documentsDiffer(reached []WellKnown) bool {
 	if !slices.ContainsFunc(reached, func(w WellKnown) bool { return answer(w) != first }) {
 		return false
 	}
+	fixes := j.documentFixes("")
+	fixes[0].Title = "Serve the same at every address of " + j.host + "; this, if it is what is right."
 	j.add("well_known_differs", j.host, "The addresses of %s answer with different well-known documents.", j.host).
-		because(documentLines(reached)...).fix(j.documentFixes("")...)
+		because(documentLines(reached)...).fix(fixes...)
 	return true
 }
 
@@ -265,10 +267,8 @@ func (j *judgement) document(code string, w WellKnown, all []WellKnown) {
 	var f *Finding
 	switch code {
 	case "well_known_missing":
+		// Nothing to change: what works without one may stop working with a guess.
 		f = j.add(code, j.host, "There is no well-known document: %s.", message)
-		if !j.failed() { // else something more pressing is to be mended
-			f.fix(j.documentFixes("")...)
-		}
 	case "well_known_status":
 		f = j.add(code, j.host, "%s is answered with %s.", where, message).fix(j.documentFixes("")...)
 	case "well_known_html":
@@ -280,20 +280,23 @@ func (j *judgement) document(code string, w WellKnown, all []WellKnown) {
 	case "well_known_too_large":
 		f = j.add(code, j.host, "%s is too large: %s.", where, message).fix(j.documentFixes("")...)
 	case "well_known_redirect_http", "well_known_redirect_loop", "well_known_redirect_many", "well_known_redirect_invalid":
-		f = j.add(code, j.host, "%s cannot be followed: %s.", asked, message).fix(j.documentFixes("")...)
+		fixes := j.documentFixes("")
+		// ngx_http_rewrite_module: the directives of a server come before its locations.
+		fixes[1].Title = strings.TrimSuffix(fixes[1].Title, ".") + "; a return or rewrite beside the locations has to go into \"location / { }\"."
+		f = j.add(code, j.host, "%s cannot be followed: %s.", asked, message).fix(fixes...)
 	case "well_known_timeout":
 		f = j.add(code, at, "%s does not answer: %s.", where, message).
 			fix(Fix{Title: "Open port 443 in the firewall, or let it refuse connections instead of dropping them.", Where: "shell", Text: "ss -ltnp 'sport = :443'"})
 	case "well_known_connect":
 		f = j.add(code, at, "Nobody can connect to the host of %s: %s.", where, message).
-			fix(Fix{Title: "Let a web server listen there.", Where: "nginx", Text: "listen 443 ssl;\nlisten [::]:443 ssl;"})
+			fix(Fix{Title: "If there shall be a delegation, let a web server listen there.", Where: "nginx", Text: "listen 443 ssl;\nlisten [::]:443 ssl;"})
 	case "well_known_no_address", "well_known_dns", "well_known_denied": // of the target of a redirect
 		f = j.add(code, at, "%s cannot be fetched: %s.", where, message).fix(j.documentFixes("")...)
 	case "well_known_cert_chain":
 		f = j.add(code, at, "%s does not count: %s.", where, w.TLS.Error.Message).fix(chainFixes(at)...)
 	case "well_known_tls":
 		f = j.add(code, at, "%s cannot be fetched: %s.", where, message).
-			fix(Fix{Title: "Try it from the outside.", Where: "shell", Text: "openssl s_client -connect " + hostPort(strings.Trim(at, "[]"), defaultHTTPS) + " -servername " + at},
+			fix(Fix{Title: "Try it from the outside.", Where: "shell", Text: handshakeCommand(hostPort(strings.Trim(at, "[]"), defaultHTTPS), sniFor(strings.Trim(at, "[]")))},
 				Fix{Title: "Enable today's TLS.", Where: "nginx", Text: "listen 443 ssl;\nssl_protocols TLSv1.2 TLSv1.3;"})
 	default: // certificates
 		f = j.add(code, at, "%s does not count: %s.", where, w.TLS.Error.Message).fix(renewFixes(at)...)
@@ -389,7 +392,7 @@ func (j *judgement) goodDocument(list []WellKnown) {
 		}
 		j.add("well_known_content_type", j.host, "%s has %s.", last.URL, shown).
 			because(documentLines(list)...).because(shown).
-			fix(Fix{Title: "Say that it is JSON.", Where: "nginx", Text: "location = " + wellknown.ServerPath + " {\n    default_type application/json;\n}"})
+			fix(Fix{Title: "Say that it is JSON, in the location that serves it.", Where: "nginx", Text: "default_type application/json;"})
 	}
 	first, err1 := url.Parse(w.Hops[0].URL)
 	final, err2 := url.Parse(last.URL)
@@ -403,9 +406,9 @@ func (j *judgement) goodDocument(list []WellKnown) {
 			fix(j.documentFixes(w.Server)...)
 	}
 	if life := time.Duration(w.Lifetime); life < shortLife {
-		j.add("well_known_lifetime_short", j.host, "%s asks to be fetched again soon (%s); servers keep it for %s.", last.URL, w.stated, life).
+		j.add("well_known_lifetime_short", j.host, "%s asks to be fetched again soon (%s); servers keep it for %s.", last.URL, w.stated, spoken(life)).
 			because(fmt.Sprintf("GET %s: %s", last.URL, w.stated)).
-			fix(Fix{Title: "Let it count for a day.", Where: "nginx", Text: "location = " + wellknown.ServerPath + " {\n    add_header Cache-Control \"max-age=86400\";\n}"})
+			fix(Fix{Title: "Let it count for a day, in the location that serves it.", Where: "nginx", Text: "expires off;\nadd_header Cache-Control \"max-age=86400\";"})
 	}
 }
 
@@ -423,51 +426,75 @@ func (j *judgement) chained() {
 	}
 	j.add("well_known_chained", j.delegated.String(), "%s has a well-known document of its own, which leads to %s; nobody follows it.", j.delegated, d.Server).
 		because(documentLines([]WellKnown{*d})...).
-		fix(j.documentFixes(d.Server)...)
+		fix(Fix{Title: "Nothing, if " + j.delegated.String() + " is right. If " + printable.Line(d.Server) + " is, let m.server of " + j.host + " name that."})
 }
 
 // documentFixes are the ways to serve the document with a server name: the one
-// that was meant, or a good guess if that is empty or no server name.
+// that was meant, or what can be seen of where the server is if that is empty or
+// no server name. Where the server works by SRV records under a certificate that
+// is good for nothing else, there is no document that would not break it.
 func (j *judgement) documentFixes(meant string) []Fix {
+	title := "Serve this at https://" + j.host + wellknown.ServerPath + "."
 	name, err := servername.Parse(meant)
 	if err != nil {
-		name, _ = servername.Parse(j.guess())
+		seen := j.guess()
+		if name, err = servername.Parse(seen); err != nil {
+			if j.works() {
+				return j.noDocumentFixes()
+			}
+			name, _ = servername.Parse("matrix." + j.host + ":443")
+			title = "Serve this at https://" + j.host + wellknown.ServerPath + ", with the host and port of your server if they are others."
+		}
 	}
 	json := `{"m.server": "` + name.String() + `"}`
 	return []Fix{
-		{Title: "Serve this at https://" + j.host + wellknown.ServerPath + ".", Where: "json", Text: json},
-		{Title: "Let nginx serve it.", Where: "nginx",
+		{Title: title, Where: "json", Text: json},
+		{Title: "Let nginx serve it, in its server for " + j.host + ".", Where: "nginx",
 			Text: "location = " + wellknown.ServerPath + " {\n    default_type application/json;\n    return 200 '" + json + "';\n}"},
-		{Title: "Let Caddy serve it.", Where: "caddy",
+		{Title: "Let Caddy serve it; if it has a block for " + j.host + ", put the two lines there.", Where: "caddy",
 			Text: j.host + " {\n\theader " + wellknown.ServerPath + " Content-Type application/json\n\trespond " + wellknown.ServerPath + " `" + json + "` 200\n}"},
 	}
 }
 
+// noDocumentFixes are the ways to serve no document.
+func (j *judgement) noDocumentFixes() []Fix {
+	return []Fix{
+		{Title: "Answer https://" + j.host + wellknown.ServerPath + " with 404: the SRV records lead to the server."},
+		{Title: "Let nginx do so, in its server for " + j.host + ".", Where: "nginx", Text: "location = " + wellknown.ServerPath + " {\n    return 404;\n}"},
+		{Title: "Let Caddy do so; if it has a block for " + j.host + ", put the line there.", Where: "caddy", Text: j.host + " {\n\trespond " + wellknown.ServerPath + " 404\n}"},
+	}
+}
+
 // guess is where the name should be delegated to, as far as can be seen: to where
-// its server is, under a name that its certificate proves.
+// its server is, under a name that its certificate proves. Empty if nothing can.
 func (j *judgement) guess() string {
 	for _, w := range j.WellKnown {
 		if w.Server != "" {
 			return w.Server
 		}
 	}
+	bySRV := j.Resolution.Step == "4" || j.Resolution.Step == "5"
 	for _, s := range j.spots() {
-		if s.a.OK && j.Resolution.Step != "4" && j.Resolution.Step != "5" {
+		if s.a.OK && (!bySRV || proves(&s.a.TLS.Certificates[0], s.t.Host)) {
 			return hostPort(s.t.Host, s.t.Port)
+		}
+	}
+	for _, s := range j.spots() {
+		for _, p := range s.a.Probes {
+			if p.Kind == ProbePort443 && p.Matrix && !bySRV {
+				return hostPort(s.t.Host, defaultHTTPS)
+			}
 		}
 	}
 	if name, ok := delegatedName(j.Resolution.Result); ok {
 		return name.String()
 	}
-	return "matrix." + j.host + ":443"
+	return ""
 }
 
 // elsewhereFix is for a server that is not where servers go by themselves.
 func (j *judgement) elsewhereFix() Fix {
 	fix := j.documentFixes("")[0]
-	if j.Resolution.Step == "6" {
-		fix = j.documentFixes("matrix." + j.host + ":443")[0]
-	}
 	fix.Title = "Delegate to where it listens: s" + strings.TrimPrefix(fix.Title, "S")
 	return fix
 }

@@ -18,7 +18,7 @@ type Verdict string
 const (
 	Good Verdict = "GOOD" // every server of the federation reaches it
 	Warn Verdict = "WARN" // most do; something should be changed
-	Bad  Verdict = "BAD"  // many do not
+	Bad  Verdict = "BAD"  // many do not, or the check could not tell
 )
 
 // A Severity says what a finding does to the verdict.
@@ -189,8 +189,10 @@ type TLS struct {
 	// certificate) or "refused". Empty if it was not tried.
 	WithoutSNI string `json:"without_sni,omitempty"`
 
-	// Default is that other certificate.
+	// Default is that other certificate, with ten of its names at most.
 	Default *Certificate `json:"default_certificate,omitempty"`
+
+	defaultProves bool // Default proves Name too
 }
 
 // A Certificate is one of the chain that the server sent, its own first.

@@ -169,10 +169,10 @@ func (k *run) follow(ctx context.Context, name servername.Name) {
 			of: net.JoinHostPort(l.Host, strconv.Itoa(int(l.Port))),
 		}
 		for j, at := range spread(l.Addresses, n) {
-			t.Addresses[j].Address = at
+			// Until it is known; and for good if the time is up, or a function of the caller's panics.
+			t.Addresses[j] = Address{Address: at, TCP: Phase{Error: cutOff()}}
 			k.spawn(&wg, func() {
 				if !k.enter(ctx) {
-					t.Addresses[j].TCP.Error = cutOff()
 					return
 				}
 				defer k.leave()

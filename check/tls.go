@@ -288,7 +288,7 @@ func describeCertificate(cert *x509.Certificate, first bool) Certificate {
 	digest := sha256.Sum256(cert.Raw)
 	c := Certificate{
 		Subject: subject(cert.Subject), Issuer: subject(cert.Issuer),
-		NotBefore: cert.NotBefore.UTC(), NotAfter: cert.NotAfter.UTC(),
+		NotBefore: dated(cert.NotBefore), NotAfter: dated(cert.NotAfter),
 		Key: keyName(cert.PublicKey), SHA256: hex.EncodeToString(digest[:]),
 	}
 	most := maxChainNames
@@ -304,6 +304,18 @@ func describeCertificate(cert *x509.Certificate, first bool) Certificate {
 		}
 	}
 	return c
+}
+
+// dated is a date of a certificate in UTC. With an offset, which RFC 5280, 4.1.2.5.2,
+// forbids and Go reads, it may be in a year that has no form in JSON (RFC 3339, 1).
+func dated(t time.Time) time.Time {
+	switch t = t.UTC(); {
+	case t.Year() < 0:
+		return time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)
+	case t.Year() > 9999:
+		return time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+	}
+	return t
 }
 
 // subject gives a distinguished name by what people call it.

@@ -44,11 +44,10 @@ func (k *run) askWellKnown(ctx context.Context, host string) {
 	var wg sync.WaitGroup
 	var probed atomic.Bool
 	for i, at := range list {
-		k.report.WellKnown[i] = WellKnown{Address: at, Hops: []Hop{}}
+		// Until it is known; and for good if the time is up, or a function of the caller's panics.
+		k.report.WellKnown[i] = WellKnown{Address: at, Hops: []Hop{}, Error: cutOff(), slip: slip{code: codeCut}}
 		k.spawn(&wg, func() {
 			if !k.enter(ctx) {
-				k.report.WellKnown[i].Error = cutOff()
-				k.report.WellKnown[i].slip.code = codeCut
 				return
 			}
 			defer k.leave()

@@ -1,10 +1,13 @@
 package serve
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
+	"unicode/utf16"
 
 	"mxdiscover/check"
 )
@@ -35,12 +38,34 @@ func newAnswer(res result, most int) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
+	text = escapeActing(text)
 	if len(text) > most {
 		return nil, errTooLarge
 	}
 	a.json = text
 	a.cost = overhead + weight*int64(len(text))
 	return a, nil
+}
+
+// escapeActing escapes the characters of JSON that act on the terminal or the
+// editor in which somebody looks at it. They stand in strings alone.
+func escapeActing(text []byte) []byte {
+	if !bytes.ContainsFunc(text, acts) {
+		return text
+	}
+	var b bytes.Buffer
+	for _, r := range string(text) {
+		switch {
+		case r == '\n' || !acts(r):
+			b.WriteRune(r)
+		case r < 0x10000:
+			fmt.Fprintf(&b, "\\u%04x", r)
+		default:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, "\\u%04x\\u%04x", high, low)
+		}
+	}
+	return b.Bytes()
 }
 
 // reportJSON makes the JSON of a report. Certificates with many names are the

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -68,6 +69,9 @@ func (q question) host() string {
 	name, err := servername.Parse(text)
 	if err != nil {
 		return ""
+	}
+	if name.IsIP() {
+		return name.Addr().Unmap().String() // package dial goes there
 	}
 	return name.DNSName()
 }
@@ -195,7 +199,11 @@ func (d *desk) ask(who asker, refresh bool, questions ...question) ([]*ticket, *
 		case len(d.live)+len(anew) > d.limits.Checks+d.limits.Waiting:
 			return nil, busy("The server has too many checks under way.", d.limits.Wait)
 		}
-		if f := d.limiter.begin(who, questions[anew[0]].host(), refreshed, now); f != nil {
+		host := ""
+		for _, i := range anew { // the page asks about user IDs too, that have a host for clients alone
+			host = cmp.Or(host, questions[i].host())
+		}
+		if f := d.limiter.begin(who, host, refreshed, now); f != nil {
 			return nil, f
 		}
 		for _, i := range anew {

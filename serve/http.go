@@ -101,10 +101,11 @@ type exchange struct {
 	who   asker
 	query url.Values
 
-	status int    // 0 until the header is written
-	name   string // that was asked about
-	source string // of the answer
-	code   string // of the failure
+	status  int    // 0 until the header is written
+	writing bool   // since the last flush
+	name    string // that was asked about
+	source  string // of the answer
+	code    string // of the failure
 }
 
 // ServeHTTP answers one request. It may be called by many goroutines at once.
@@ -239,7 +240,7 @@ func (x *exchange) setHeaders() {
 	h.Set("Content-Security-Policy", plainPolicy)
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	h.Set("Cache-Control", "no-store")
-	if x.route != nil && x.route.scope == forPrograms || strings.HasPrefix(x.r.URL.Path, "/api/") {
+	if !x.closed && (x.route != nil && x.route.scope == forPrograms || strings.HasPrefix(x.r.URL.Path, "/api/")) {
 		h.Set("Access-Control-Allow-Origin", "*")
 		h.Set("Access-Control-Expose-Headers", "Age, Retry-After, X-Checked-Seconds-Ago")
 		h.Set("Cross-Origin-Resource-Policy", "cross-origin")
@@ -248,7 +249,7 @@ func (x *exchange) setHeaders() {
 
 func (x *exchange) writeHeader(status int) {
 	x.status = status
-	x.rc.SetWriteDeadline(time.Now().Add(writeTimeout))
+	x.begun()
 	x.w.WriteHeader(status)
 }
 
@@ -257,8 +258,17 @@ func (x *exchange) Write(p []byte) (int, error) {
 	if x.status == 0 {
 		x.writeHeader(http.StatusOK)
 	}
-	x.rc.SetWriteDeadline(time.Now().Add(writeTimeout))
+	x.begun()
 	return x.w.Write(p)
+}
+
+// begun gives the client its time, once for all that is written until the next
+// flush: with a time for each write, who reads slowly would stay for hours.
+func (x *exchange) begun() {
+	if !x.writing {
+		x.writing = true
+		x.rc.SetWriteDeadline(time.Now().Add(writeTimeout))
+	}
 }
 
 // flush sends what was written, before a wait. Under HTTP/2 the deadline of a
@@ -266,6 +276,7 @@ func (x *exchange) Write(p []byte) (int, error) {
 func (x *exchange) flush() error {
 	err := x.rc.Flush()
 	x.rc.SetWriteDeadline(time.Time{})
+	x.writing = false
 	return err
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -149,7 +150,17 @@ func TestCORS(t *testing.T) {
 	assert.Equal(t, "GET, HEAD, OPTIONS", w.Header().Get("Access-Control-Allow-Methods"))
 	assert.Contains(t, w.Header().Get("Access-Control-Allow-Headers"), "Accept")
 	assert.Empty(t, w.Header().Get("Access-Control-Allow-Credentials"))
+	assert.Equal(t, "*", w.Header().Get("Access-Control-Allow-Origin"))
 	assert.Empty(t, w.Body.Bytes())
+
+	// Where private networks are open, no other site may read what is in them.
+	inside := Server{NewResolver: func() *resolver.Resolver {
+		return &resolver.Resolver{AllowNets: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
+	}}
+	w = httptest.NewRecorder()
+	inside.ServeHTTP(w, r)
+	assert.Empty(t, w.Header().Get("Access-Control-Allow-Origin"))
+	assert.Equal(t, "same-origin", w.Header().Get("Cross-Origin-Resource-Policy"))
 }
 
 func TestStatic(t *testing.T) {

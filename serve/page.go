@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"path"
-	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -82,21 +81,28 @@ func visible(name string) string {
 }
 
 // paper is where the page is written. The template escapes what acts on a browser;
-// here go the control characters that act on the terminal of somebody who
-// reads the page with curl.
+// here go the characters that turn the text around them, or act on the terminal
+// of somebody who reads the page with curl. A template writes whole characters.
 type paper struct{ x *exchange }
 
 func (p paper) Write(text []byte) (int, error) {
-	control := func(c byte) bool { return c < ' ' && c != '\n' && c != '\t' || c == 0x7f }
-	if slices.ContainsFunc(text, control) {
-		text = slices.Clone(text)
-		for i, c := range text {
-			if control(c) {
-				text[i] = '?'
-			}
+	plain := bytes.Map(func(r rune) rune {
+		if r != '\n' && r != '\t' && acts(r) {
+			return '?'
 		}
+		return r
+	}, text)
+	if _, err := p.x.Write(plain); err != nil {
+		return 0, err
 	}
-	return p.x.Write(text)
+	return len(text), nil
+}
+
+// acts tells whether a character does something else than to be seen: a control
+// character, one of Unicode's format characters, such as those that change the
+// direction of text, or one of its ends of a line.
+func acts(r rune) bool {
+	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
 }
 
 // failPage shows a failure on the page.

@@ -133,6 +133,11 @@ type state struct {
 	metrics *counters
 	routes  map[string]*route
 	static  map[string]*file
+
+	// closed is whether what is found out stays on this site: where private
+	// networks may be connected to, any web page that somebody inside looks at
+	// could else look around in them.
+	closed bool
 }
 
 func (s *Server) state() *state {
@@ -143,6 +148,7 @@ func (s *Server) state() *state {
 			st.log = slog.New(slog.DiscardHandler)
 		}
 		st.desk = newDesk(limits, st.limits, s.answer, st.log)
+		st.closed = len(s.resolver(resolver.Current).AllowNets) > 0
 		st.metrics = newCounters(st)
 		st.desk.metrics = st.metrics
 		st.routes, st.static = make(map[string]*route), staticFiles()
@@ -171,13 +177,18 @@ func (s *Server) resolver(rules resolver.Rules) *resolver.Resolver {
 
 // answer finds out what is asked.
 func (s *Server) answer(ctx context.Context, q question, onEvent func(check.Event)) result {
-	switch q.kind {
-	case kindResolve:
+	if q.kind != kindCheck {
 		ctx, cancel := context.WithTimeout(ctx, s.timeout())
 		defer cancel()
-		return result{resolution: s.resolver(q.rules).Explain(ctx, q.name)}
-	case kindClient:
-		d := client.Discoverer{Fetcher: s.resolver(q.rules).Fetcher(), Timeout: min(s.timeout(), client.DefaultTimeout)}
+		r := s.resolver(q.rules)
+		if r.Context != nil {
+			defer context.AfterFunc(r.Context, cancel)()
+		}
+		r.Context = ctx // questions that nobody waits for end with the run
+		if q.kind == kindResolve {
+			return result{resolution: r.Explain(ctx, q.name)}
+		}
+		d := client.Discoverer{Fetcher: r.Fetcher(), Timeout: min(s.timeout(), client.DefaultTimeout)}
 		return result{discovery: d.Discover(ctx, q.name)}
 	}
 	if s.Check != nil {

@@ -114,7 +114,7 @@ func (s *streamer) start(q question) error {
 	if err != nil {
 		return err
 	}
-	if err := s.emit("start", s.id(), text); err != nil {
+	if err := s.emit("start", s.id(), escapeActing(text)); err != nil {
 		return err
 	}
 	return s.x.flush()

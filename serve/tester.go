@@ -124,7 +124,7 @@ func testerJSON(r *check.Report) ([]byte, error) {
 		return nil, err
 	}
 	var b bytes.Buffer
-	if err := json.Indent(&b, text, "", "  "); err != nil { // people grep for `"FederationOK": true`
+	if err := json.Indent(&b, escapeActing(text), "", "  "); err != nil { // people grep for `"FederationOK": true`
 		return nil, err
 	}
 	return b.Bytes(), nil

@@ -77,7 +77,7 @@ usage. With --watch: 0 when it is interrupted.`,
 	s.addResolve(flags)
 	flags.StringVar(&f.file, "file", "", "take names from this `FILE`, one a line, or from\nstandard input if it is -; empty lines and those that\nbegin with # are left out")
 	flags.IntVarP(&f.jobs, "jobs", "j", 4, "check this `NUMBER` of names at once")
-	flags.BoolVar(&f.tap, "tap", false, "print TAP version 14, one test for each part of the\nway and each finding")
+	flags.BoolVar(&f.tap, "tap", false, "print TAP (the Test Anything Protocol), one test for\neach part of the way and each finding")
 	flags.Var((*seconds)(&f.watch), "watch", "check again and again, this `TIME` apart, and print\nwhat has changed")
 	flags.StringVar(&f.webhook, "webhook", "", "with --watch, POST each change as JSON to this `URL`")
 	flags.Var(&f.explain, "explain", "print the catalogue of findings, or the entries of\nthe codes that follow")

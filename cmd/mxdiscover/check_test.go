@@ -124,7 +124,7 @@ func TestCheckInterrupted(t *testing.T) {
 			return badReport()
 		}, slices.Values([]string{"a", "b"}))
 		if tap {
-			assert.Equal(t, "TAP version 14\nBail out! interrupted\n", out.String())
+			assert.Equal(t, "TAP version 13\nBail out! interrupted\n", out.String())
 		} else {
 			assert.Empty(t, out.String())
 		}
