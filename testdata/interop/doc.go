@@ -18,6 +18,11 @@
 //   - "mxdiscover client" discovers a Dendrite by documents that nginx serves, in the ways in which people
 //     configure it, good and bad: at any ports, and at 443 and 80 in a network namespace.
 //
+// For operators, "mxdiscover check" looks at a Dendrite by itself, behind nginx and behind Caddy, as the documentation
+// of homeservers says and with the mistakes that people make; what it says is to be changed is then changed, in
+// the configuration, in the document and in DNS, and it looks again. And its canonical JSON and signatures are
+// compared with those of gomatrixserverlib.
+//
 // Run it in this folder:
 //
 //	go test ./...
@@ -25,8 +30,8 @@
 // The first run builds Dendrite, which takes about three minutes; later ones take some seconds. The programs
 // stay in Go's build cache, and the patched source in a folder mxdiscover-interop of the user's cache;
 // nothing is written here. Linux is needed: elsewhere Go does not read SSL_CERT_FILE, by which Dendrite comes to trust the
-// certificates of the tests, and there is no /proc. Where nginx is not installed (Debian: nginx), its tests are
-// skipped; it needs neither root nor a running service.
+// certificates of the tests, and there is no /proc. Where nginx or Caddy is not installed (Debian: nginx, caddy), its tests are
+// skipped; neither needs root or a running service.
 //
 // # How the parts find each other
 //

@@ -35,7 +35,7 @@ daemon off;
 master_process off;
 pid {dir}/nginx.pid;
 error_log stderr;
-events { worker_connections 256; }
+events { worker_connections 1024; }
 http {
 	log_format brief '$scheme://$host "$request" $status $sent_http_content_encoding';
 	access_log {dir}/access.log brief;
@@ -46,10 +46,14 @@ http {
 	scgi_temp_path {dir}/scgi;
 	default_type application/octet-stream;
 	types { text/html html; application/json json; }
-	ssl_certificate {dir}/tls.crt;
-	ssl_certificate_key {dir}/tls.key;
 {servers}
 }
+`
+
+// defaultCertificate is for servers without one of their own.
+const defaultCertificate = `
+	ssl_certificate {dir}/tls.crt;
+	ssl_certificate_key {dir}/tls.key;
 `
 
 // startNginx, at these ports of 127.0.0.1, serves these configurations, by the names that they are for: https, or http where the name
@@ -79,17 +83,23 @@ func startNginx(t *testing.T, f *federation, https, http int, servers map[string
 	for name, content := range files {
 		write(name, content)
 	}
-	main := strings.Replace(nginxMain, "{servers}", text.String(), 1)
+	n.start(t, program, strings.Replace(nginxMain, "{servers}", defaultCertificate+text.String(), 1), fmt.Sprintf("127.0.0.1:%d", https), fmt.Sprintf("127.0.0.1:%d", http))
+	return n
+}
+
+// start starts it with this configuration and waits until it listens at these addresses.
+func (n *nginx) start(t *testing.T, program, main string, addresses ...string) *process {
+	t.Helper()
 	if os.Geteuid() == 0 {
 		main = "user root;\n" + main // or it gives its folders to another user, whom a user namespace lacks
 	}
-	write("nginx.conf", strings.ReplaceAll(main, "{dir}", n.dir))
-
+	path := filepath.Join(n.dir, "nginx.conf")
+	require.NoError(t, os.WriteFile(path, []byte(strings.ReplaceAll(main, "{dir}", n.dir)), 0o666))
 	p, log := startServer(t, "nginx", exec.Command(program, "-p", n.dir, "-c", "nginx.conf"))
 	eventually(t, startTimeout, "nginx listens", func(ctx context.Context) error {
 		p.requireRunning(t, "nginx")
-		for _, port := range []int{https, http} {
-			conn, err := new(net.Dialer).DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		for _, address := range addresses {
+			conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 			if err != nil {
 				return fmt.Errorf("%w: %s", err, log.end(logShown))
 			}
@@ -97,7 +107,7 @@ func startNginx(t *testing.T, f *federation, https, http int, servers map[string
 		}
 		return nil
 	})
-	return n
+	return p
 }
 
 // awaitLogged waits until a request is in the access log, where it comes after the answer.
