@@ -24,6 +24,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/net/http2"
+
 	"mxdiscover/internal/memnet"
 	"mxdiscover/internal/printable"
 )
@@ -172,6 +174,11 @@ func (w *World) start() (err error) {
 				w.count(-1)
 			}
 		},
+	}
+	// Before Go 1.26 the HTTP/2 of net/http shares channels between its servers,
+	// which worlds in virtual time cannot (testing/synctest).
+	if err := http2.ConfigureServer(w.http, nil); err != nil {
+		return err
 	}
 	w.spawn(func() { w.http.Serve(connQueue{w}) })
 	return nil
