@@ -165,7 +165,7 @@ func Public() Federation {
 		After:   []Share[After]{{0.35, GoneRefused}, {0.25, GoneSilent}, {0.25, Elsewhere}, {0.15, Serves}},
 		MoveGap: 30 * time.Minute,
 
-		Busiest:  1.5,
+		Busiest:  0.5,
 		Zipf:     1,
 		Quietest: 1.0 / (2 * 3600),
 		Swing:    0.6,

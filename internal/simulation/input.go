@@ -53,7 +53,7 @@ func (p *Policy) next(old entry, had bool, l loaded, now time.Duration) entry {
 	switch {
 	case now < old.goodUntil && p.KeepGood:
 		e.value, e.status, e.until, e.refreshFrom = old.goodValue, good, old.goodUntil, now+life
-		if p.AheadWaits { // Synapse does not remember that it failed
+		if p.AheadForgets {
 			e.refreshFrom = now
 		}
 	case now >= old.goodUntil && now < old.goodUntil+p.MaxStale:

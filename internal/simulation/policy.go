@@ -22,8 +22,10 @@ type Policy struct {
 
 	// Ahead is the last part of a lifetime in which a good answer is refreshed while
 	// callers get the old one. AheadWaits makes the caller who begins that wait for it.
-	Ahead      float64
-	AheadWaits bool
+	// AheadForgets has the next caller begin it anew at once if it failed for a time.
+	Ahead        float64
+	AheadWaits   bool
+	AheadForgets bool
 
 	KeepGood bool // a fresh document survives a fetch that fails for a time
 	// MaxStale is for how long a document is used past its lifetime, while fetches
@@ -157,7 +159,8 @@ func Alternatives() []Policy {
 		}
 		return d + time.Duration(0.1*f.Jitter*float64(d))
 	}
-	synapse.AheadWaits, synapse.Beside, synapse.Again, synapse.PauseMax, synapse.PenaltyMax = true, false, 0, 0, 0
+	synapse.AheadWaits, synapse.AheadForgets = true, true
+	synapse.Beside, synapse.Again, synapse.PauseMax, synapse.PenaltyMax = false, 0, 0, 0
 	add("as Synapse", synapse)
 
 	b = OurBounds()
@@ -169,6 +172,10 @@ func Alternatives() []Policy {
 	lazy := Ours()
 	lazy.Ahead = 0
 	add("ours, no refresh ahead", lazy)
+
+	patient := Ours()
+	patient.AheadWaits = true
+	add("ours, refresh is waited for", patient)
 
 	once := Ours()
 	once.Again = 0
