@@ -33,7 +33,8 @@ const (
 )
 
 // jitterShare is the part of a lifetime of our own choosing that jitter moves.
-// A tenth is enough to pull apart what a restart has put at the same moment.
+// A tenth is enough to pull apart what a restart has put at the same moment: it
+// takes the peak of a dense federation to a sixth (docs/simulation.md).
 const jitterShare = 0.1
 
 // maxDeltaSeconds is the largest number of seconds that a header can state;
